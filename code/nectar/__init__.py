@@ -1,0 +1,40 @@
+"""Target-driven data chains on luigi: hashed targets, records, chains by a naming convention.
+
+What is listed in `__all__` is public; everything else may change. Nothing is loaded before it is asked for, so that
+the command line starts at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nectar.actions.plan import plan
+    from nectar.actions.run import run
+    from nectar.task import CODE, FileSource, LocalTask, Task
+
+__version__ = "0.1.0"
+
+__all__ = ["CODE", "FileSource", "LocalTask", "Task", "__version__", "plan", "run"]
+
+_HOMES = {
+    "CODE": "nectar.task",
+    "FileSource": "nectar.task",
+    "LocalTask": "nectar.task",
+    "Task": "nectar.task",
+    "plan": "nectar.actions.plan",
+    "run": "nectar.actions.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module `nectar` has no attribute `{name}`")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
