@@ -1,0 +1,76 @@
+"""Say where in a store a target lies, and refuse every text that could lead elsewhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from nectar import errors
+
+KEY_LENGTH = 32  #: hex digits
+_KEY = re.compile(r"[0-9a-f]{32}")
+_PART = re.compile(r"[^\W\d]\w*")
+RESERVED_NAMES = ("record.json", "params.txt", "attempt.json", "log")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """The place of one target: `chains/<type>/<chain>/<Task>/<key>`."""
+
+    prefix: str  #: `chains/<type>/<chain>/<Task>`: all targets of one task class
+    key: str  #: 32 hex digits
+
+    @property
+    def path(self) -> str:
+        """The target's folder, relative to the store."""
+        return f"{self.prefix}/{self.key}"
+
+    def __str__(self) -> str:
+        return self.path
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Return the address that `text` names; what follows the key (a file's name) is not looked at.
+
+        Raises:
+            UnsafePath: for a path that is absolute, has `..`, or is no target's path at all.
+        """
+        parts = text.strip().strip("/").split("/") if not text.startswith("/") else []
+        for position, part in enumerate(parts):
+            if position and _KEY.fullmatch(part):
+                return cls("/".join(parts[:position]), part)
+            if not _PART.fullmatch(part):
+                break
+        raise errors.UnsafePath(
+            f"`{text}` is not the path of a target",
+            hint="a target's path is `chains/<type>/<chain>/<Task>/<key>`, the key 32 hex digits",
+        )
+
+
+def prefix_of(family: str) -> str:
+    """Return the prefix of all targets of a task family such as `chains.etl.flights_chain.LoadTask`."""
+    return family.replace(".", "/")
+
+
+def check_output_name(name: str) -> str:
+    """Return `name` if it can be a file's name in a target.
+
+    Raises:
+        InvalidOutputName: when it is empty, absolute, leads upwards, or is a name that Nectar keeps for itself.
+    """
+    parts = name.split("/")
+    if (
+        not name
+        or any(part in ("", ".", "..") for part in parts)
+        or parts[0].startswith(".")
+        or any(character in name for character in "\\\0\n\r")
+    ):
+        raise errors.InvalidOutputName(
+            f"`{name}` cannot be the name of an output", hint="use a plain file name such as `flights.parquet`"
+        )
+    if parts[0] in RESERVED_NAMES:
+        raise errors.InvalidOutputName(
+            f"`{name}` cannot be the name of an output: Nectar keeps `{parts[0]}` for itself",
+            hint="use another file name, such as `out.json`",
+        )
+    return name

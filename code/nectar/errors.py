@@ -1,0 +1,273 @@
+"""Name everything that can go wrong, with its exit code, its HTTP status and the way out.
+
+The first line of each class's docstring is the sentence of the error in general; an instance says it of the
+thing in hand, and its hint names the fix.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What the `nectar` command tells the shell."""
+
+    OK = 0  #: everything asked for is there
+    TASK_FAILED = 1  #: a task failed, or a target is not what its record says
+    USAGE = 2  #: the command line, a parameter or a name is wrong
+    IMPORT_FAILED = 3  #: a chain cannot be imported
+    INTERRUPTED = 4  #: stopped by a person or a signal
+    STORE_UNREACHABLE = 5  #: the store or the run store cannot be reached
+
+
+class NectarError(Exception):
+    """Something went wrong in Nectar."""
+
+    code: ClassVar[str] = "nectar-error"
+    exit_code: ClassVar[ExitCode] = ExitCode.TASK_FAILED
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message  #: one sentence, lower case, names in backticks
+        self.hint = hint  #: what to do about it
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.__dict__.copy()))
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+
+
+def _rebuild(kind: type[NectarError], state: dict[str, object]) -> NectarError:
+    """Return an error as it was before it crossed a process boundary."""
+    error = kind.__new__(kind)
+    error.args = (state["message"],)
+    error.__dict__.update(state)
+    return error
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str | None:
+    """Return the hint that names what was probably meant, None where nothing is near."""
+    near = difflib.get_close_matches(text, list(known), n=1)
+    return f"did you mean `{near[0]}`?" if near else None
+
+
+# Usage: what was asked for cannot be understood.
+
+
+class UsageError(NectarError):
+    """What was asked for cannot be understood."""
+
+    code = "usage"
+    exit_code = ExitCode.USAGE
+    http_status = 400
+
+
+class SettingsInvalid(UsageError):
+    """A setting has a value that it cannot have."""
+
+    code = "settings-invalid"
+
+
+class ProjectNotFound(UsageError):
+    """There is no `chains/` folder here or above."""
+
+    code = "project-not-found"
+    http_status = 404
+
+
+class ChainNotFound(UsageError):
+    """No chain has this name."""
+
+    code = "chain-not-found"
+    http_status = 404
+
+
+class TaskNotFound(UsageError):
+    """No task of the chain has this name."""
+
+    code = "task-not-found"
+    http_status = 404
+
+
+class TargetNotFound(UsageError):
+    """No target lies at this path."""
+
+    code = "target-not-found"
+    http_status = 404
+
+
+class InvalidParameters(UsageError):
+    """Parameters are unknown, missing or of the wrong type."""
+
+    code = "invalid-parameters"
+
+    def __init__(self, message: str, *, problems: Sequence[ParameterProblem] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)  #: every bad parameter, not only the first
+
+
+class ParameterProblem:
+    """One parameter and what is wrong with it."""
+
+    __slots__ = ("field", "hint", "message")
+
+    def __init__(self, field: str, message: str, hint: str | None = None) -> None:
+        self.field = field
+        self.message = message
+        self.hint = hint
+
+    def __repr__(self) -> str:
+        return f"ParameterProblem({self.field!r}, {self.message!r}, {self.hint!r})"
+
+
+class InvalidOutputName(UsageError):
+    """An output's name cannot be a file in a target."""
+
+    code = "invalid-output-name"
+
+
+class NoFormat(UsageError):
+    """No safe format belongs to this suffix or value."""
+
+    code = "no-format"
+
+
+# Chains: what cannot be imported, or does not make a graph.
+
+
+class ChainBroken(NectarError):
+    """A chain's module cannot be imported."""
+
+    code = "chain-broken"
+    exit_code = ExitCode.IMPORT_FAILED
+
+
+class GraphError(UsageError):
+    """The tasks do not make a graph that can be carried out."""
+
+    code = "graph"
+
+
+class CycleFound(GraphError):
+    """Tasks require each other in a circle."""
+
+    code = "cycle"
+
+
+class ClosureTooLarge(GraphError):
+    """A task has more tasks upstream than anybody can mean."""
+
+    code = "closure-too-large"
+
+
+class RequiresItsOwnOutput(GraphError):
+    """A task's `requires()` asks for the task's own output."""
+
+    code = "requires-own-output"
+
+
+class SharedTarget(GraphError):
+    """Two tasks have one target."""
+
+    code = "shared-target"
+
+
+class IdentityError(NectarError):
+    """A task cannot be identified."""
+
+    code = "identity"
+    exit_code = ExitCode.USAGE
+    http_status = 400
+
+
+class IdentityChanged(IdentityError):
+    """A task's identity is not the one it was planned with."""
+
+    code = "identity-changed"
+    exit_code = ExitCode.TASK_FAILED
+    http_status = 409
+
+
+# Tasks: what goes wrong while one runs.
+
+
+class TaskFailed(NectarError):
+    """A task failed."""
+
+    code = "task-failed"
+
+
+class MissingOutput(TaskFailed):
+    """A task returned without writing its output."""
+
+    code = "missing-output"
+
+
+class OutputStillOpen(TaskFailed):
+    """A task returned while it still held an output open for writing."""
+
+    code = "output-still-open"
+
+
+class UnsafeOutput(TaskFailed):
+    """A task left something in its output that is not a plain file."""
+
+    code = "unsafe-output"
+
+
+class MissingInput(TaskFailed):
+    """An input of a task is not there."""
+
+    code = "missing-input"
+
+
+# Stores: what goes wrong between a task and where its target lies.
+
+
+class StoreError(NectarError):
+    """A store cannot do what it was asked."""
+
+    code = "store"
+    exit_code = ExitCode.STORE_UNREACHABLE
+    http_status = 503
+
+
+class StoreUnreachable(StoreError):
+    """A store cannot be read or written."""
+
+    code = "store-unreachable"
+
+
+class StoreNotSupported(StoreError):
+    """No store serves this address."""
+
+    code = "store-not-supported"
+    exit_code = ExitCode.USAGE
+    http_status = 400
+
+
+class UnsafePath(StoreError):
+    """A path in the store leads out of it."""
+
+    code = "unsafe-path"
+    exit_code = ExitCode.TASK_FAILED
+    http_status = 404
+
+
+class RecordInvalid(NectarError):
+    """A record is not one that this version can read."""
+
+    code = "record-invalid"
+    http_status = 409
+
+
+class TargetCorrupt(NectarError):
+    """A target's files are not what its record says."""
+
+    code = "target-corrupt"
+    http_status = 409

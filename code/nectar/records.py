@@ -1,0 +1,185 @@
+"""Read and write `record.json`: how a target was made. A target whose record is valid was made, and is complete."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from nectar import errors
+from nectar.address import Address, check_output_name
+
+SCHEMA = 1
+RECORD_NAME = "record.json"
+PARAMS_NAME = "params.txt"
+ATTEMPT_NAME = "attempt.json"
+STDOUT_NAME = "log/stdout.log"
+STDERR_NAME = "log/stderr.log"
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One output file of a target."""
+
+    name: str  #: as the task calls it
+    object: str  #: where its bytes lie, relative to the target
+    size: int  #: bytes
+    sha256: str  #: 64 hex digits, of its bytes
+    etag: str | None = None  #: in S3
+
+
+@dataclass(frozen=True, slots=True)
+class InputEntry:
+    """What an attempt found of one requirement."""
+
+    task: str
+    path: str | None  #: of its target, None where it has none
+    output_id: str | None
+    files: Mapping[str, str] | None  #: name -> sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """How a target was made."""
+
+    address: Address
+    output_id: str  #: 64 hex digits
+    identity: Mapping[str, Any]  #: in full, so that "why is this stale" is a diff of two identities
+    files: tuple[FileEntry, ...]
+    started_at: datetime  #: UTC, aware
+    ended_at: datetime  #: UTC, aware
+    attempt: str
+    attempt_number: int = 1  #: from 1; counts the failed ones before it that are still known
+    run_id: str | None = None
+    inputs: Mapping[str, InputEntry] = field(default_factory=dict)
+    dynamic: tuple[InputEntry, ...] = ()  #: requirements that `run()` yielded
+    foreign: tuple[str, ...] = ()  #: outputs that lie elsewhere
+    code: Mapping[str, Any] | None = None  #: `{"digest", "parts"}`
+    provenance: Mapping[str, Any] = field(default_factory=dict)  #: host, user, process, git, versions, memory
+    tags: Mapping[str, str] = field(default_factory=dict)
+    adopted: bool = False  #: True where another tool made the files
+
+    @property
+    def seconds(self) -> float:
+        """How long the attempt took."""
+        return (self.ended_at - self.started_at).total_seconds()
+
+    def file(self, name: str) -> FileEntry | None:
+        """Return the file that the task calls `name`, None where there is none."""
+        return next((entry for entry in self.files if entry.name == name), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as the document that is written."""
+        document: dict[str, Any] = {"schema": SCHEMA, "path": self.address.path, "key": self.address.key}
+        document["output_id"] = self.output_id
+        document["identity"] = self.identity
+        document["files"] = [
+            {name: value for name, value in asdict(entry).items() if value is not None} for entry in self.files
+        ]
+        document["foreign"] = list(self.foreign)
+        document["inputs"] = {path: asdict(entry) for path, entry in self.inputs.items()}
+        document["dynamic"] = [asdict(entry) for entry in self.dynamic]
+        document["code"] = self.code
+        document["started_at"] = _time_text(self.started_at)
+        document["ended_at"] = _time_text(self.ended_at)
+        document["seconds"] = round(self.seconds, 6)
+        document["attempt"] = {"id": self.attempt, "number": self.attempt_number}
+        document["run_id"] = self.run_id
+        document["tags"] = dict(self.tags)
+        document["adopted"] = self.adopted
+        document["provenance"] = self.provenance
+        return document
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of `record.json`."""
+        return json.dumps(self.to_json(), ensure_ascii=False, indent=1).encode("utf-8") + b"\n"
+
+
+def parse(raw: bytes, address: Address) -> Record:
+    """Return the record that `raw` holds.
+
+    Raises:
+        RecordInvalid: when it is empty, no JSON, of a newer schema, of another target, or lacks what it must have.
+    """
+    hint = "the next run makes this target again and keeps what is there under `.quarantine`"
+    if not raw.strip():
+        raise errors.RecordInvalid(f"the record of `{address}` is empty", hint=hint)
+    try:
+        document = json.loads(raw)
+        schema = document["schema"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise errors.RecordInvalid(f"the record of `{address}` is not a record", hint=hint) from error
+    if type(schema) is not int or schema < 1:
+        raise errors.RecordInvalid(f"the record of `{address}` has the schema `{schema}`", hint=hint)
+    if schema > SCHEMA:
+        raise errors.RecordInvalid(
+            f"the record of `{address}` has schema {schema}, this version reads up to {SCHEMA}",
+            hint="update Nectar, or " + hint,
+        )
+    try:
+        record = _from_json(document)
+    except (ValueError, LookupError, TypeError, AttributeError, errors.UsageError, errors.UnsafePath) as error:
+        raise errors.RecordInvalid(f"the record of `{address}` lacks or misstates {error}", hint=hint) from error
+    if record.address != address:
+        raise errors.RecordInvalid(f"the record of `{address}` is that of `{record.address}`", hint=hint)
+    return record
+
+
+def _from_json(document: dict[str, Any]) -> Record:
+    attempt = document["attempt"]
+    return Record(
+        address=Address.parse(_text(document["path"])),
+        output_id=_text(document["output_id"]),
+        identity=dict(document["identity"]),
+        files=tuple(_file(entry) for entry in document["files"]),
+        started_at=datetime.fromisoformat(document["started_at"]),
+        ended_at=datetime.fromisoformat(document["ended_at"]),
+        attempt=_text(attempt["id"]),
+        attempt_number=int(attempt["number"]),
+        run_id=document.get("run_id"),
+        inputs={path: InputEntry(**entry) for path, entry in document["inputs"].items()},
+        dynamic=tuple(InputEntry(**entry) for entry in document["dynamic"]),
+        foreign=tuple(map(_text, document["foreign"])),
+        code=document.get("code"),
+        provenance=dict(document["provenance"]),
+        tags=dict(document["tags"]),
+        adopted=bool(document["adopted"]),
+    )
+
+
+def _file(entry: Mapping[str, Any]) -> FileEntry:
+    size = entry["size"]
+    if type(size) is not int or size < 0:
+        raise ValueError(f"the size of `{entry['name']}`")
+    place = _text(entry["object"])
+    if place.startswith("/") or ".." in place.split("/"):
+        raise ValueError(f"the place of `{entry['name']}`")
+    return FileEntry(check_output_name(_text(entry["name"])), place, size, _text(entry["sha256"]), entry.get("etag"))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a text (`{value!r}`)")
+    return value
+
+
+def new_attempt_id(address: Address, now: datetime) -> str:
+    """Return a new attempt's name: sorts by time, tells its target, and no two are equal."""
+    return f"{now:%Y%m%dT%H%M%S%f}-{address.key[:8]}-{secrets.token_hex(3)}"
+
+
+def attempt_is_of(attempt: str, address: Address) -> bool:
+    """Say whether an attempt's name tells of this target."""
+    return attempt.split("-")[1:2] == [address.key[:8]]
+
+
+def utc_now() -> datetime:
+    """Return the time now, aware, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+def _time_text(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).isoformat(timespec="microseconds")

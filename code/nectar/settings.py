@@ -1,0 +1,206 @@
+"""Read the configuration file and the environment; nothing else in Nectar does.
+
+A setting comes from the environment (`NECTAR_<NAME>`), else from `configuration/nectar.toml` of the project, else
+from its default here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nectar import errors
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CONFIGURATION = Path("configuration") / "nectar.toml"
+
+
+class Durability(str, Enum):
+    """What a commit waits for before it says that a target is there."""
+
+    GROUP = "group"  #: the disk, once for all that is committed together
+    EACH = "each"  #: the disk, for each file
+    NONE = "none"  #: nothing: a power loss may take finished targets, and may leave torn ones
+
+
+class Drift(str, Enum):
+    """What happens when a task's code is not the code that its target's record names."""
+
+    IGNORE = "ignore"  #: nothing
+    WARN = "warn"  #: it is shown
+    RERUN = "rerun"  #: the target is made again
+
+
+class IdentityScheme(str, Enum):
+    """How the key of a target comes from its task."""
+
+    NECTAR = "nectar"  #: the first 32 hex digits of the output id
+    DATANECTAR = "datanectar"  #: the md5 of the joined parameter values
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one project."""
+
+    root: Path  #: the project's folder: the one that holds `chains/`
+    store_url: str  #: `file:///...`, `memory://name`, `s3://bucket/prefix`
+    durability: Durability = Durability.GROUP
+    drift: Drift = Drift.WARN
+    identity: IdentityScheme = IdentityScheme.NECTAR
+    attempts_kept: int = 10  #: failed attempts whose logs are kept, for each target
+
+    @property
+    def chains_dir(self) -> Path:
+        """The folder of the chain types."""
+        return self.root / "chains"
+
+    @property
+    def local_targets(self) -> Path:
+        """The folder of the default local store."""
+        return self.root / "local_targets"
+
+    @property
+    def state_dir(self) -> Path:
+        """The folder of what may be deleted at any time without a loss: caches."""
+        return self.root / ".nectar"
+
+
+_current: Settings | None = None
+
+
+def current() -> Settings:
+    """Return the settings of this process, read on the first call.
+
+    Raises:
+        SettingsInvalid: with every bad setting, not only the first.
+    """
+    global _current
+    if _current is None:
+        _current = load()
+    return _current
+
+
+@contextlib.contextmanager
+def overridden(**changes: Any) -> Iterator[Settings]:
+    """Change settings of this process for a while; for tests and embedding programs."""
+    global _current
+    before = current()
+    _current = replace(before, **changes)
+    try:
+        yield _current
+    finally:
+        _current = before
+
+
+def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None) -> Settings:
+    """Return the settings for a process that starts in `directory`.
+
+    Raises:
+        SettingsInvalid: with every bad setting, not only the first.
+    """
+    root = find_root(environ, directory or Path.cwd())
+    problems: list[str] = []
+    document = _read(root / CONFIGURATION, problems)
+    known = {"store": {"url", "durability", "attempts_kept"}, "task": {"drift", "identity"}}
+    for section, keys in document.items():
+        if section not in known:
+            problems.append(f"unknown section `[{section}]`")
+        elif not isinstance(keys, dict):
+            problems.append(f"`{section}` must be a section")
+        else:
+            problems += [f"unknown key `{key}` in `[{section}]`" for key in keys if key not in known[section]]
+
+    def value(section: str, key: str, variable: str, default: object) -> Any:
+        table = document.get(section)
+        in_file = table.get(key) if isinstance(table, dict) else None
+        return environ.get(variable) or (default if in_file is None else in_file)
+
+    settings = Settings(
+        root=root,
+        store_url=_store_url(str(value("store", "url", "NECTAR_STORE", "")), root, environ, problems),
+        durability=_choice(
+            Durability, value("store", "durability", "NECTAR_DURABILITY", "group"), "durability", problems
+        ),
+        drift=_choice(Drift, value("task", "drift", "NECTAR_DRIFT", "warn"), "drift", problems),
+        identity=_choice(IdentityScheme, value("task", "identity", "NECTAR_IDENTITY", "nectar"), "identity", problems),
+        attempts_kept=_count(value("store", "attempts_kept", "NECTAR_ATTEMPTS_KEPT", 10), "attempts_kept", problems),
+    )
+    if problems:
+        raise errors.SettingsInvalid(
+            "the settings are not valid: " + "; ".join(problems),
+            hint=f"look at `{CONFIGURATION}` and NECTAR_* variables",
+        )
+    return settings
+
+
+def find_root(environ: Mapping[str, str], directory: Path) -> Path:
+    """Return the project's folder: `NECTAR_PROJECT`, else the nearest one above that has `chains/`, else `directory`.
+
+    Outside of every project the importable package `chains` decides, so that `luigi --module chains.x.y_chain` finds
+    the same targets from any directory.
+    """
+    if environ.get("NECTAR_PROJECT"):
+        return Path(environ["NECTAR_PROJECT"]).resolve()
+    for folder in (directory, *directory.parents):
+        if (folder / "chains").is_dir() or (folder / CONFIGURATION).is_file():
+            return folder
+    with contextlib.suppress(ImportError, ValueError):
+        found = importlib.util.find_spec("chains")
+        for location in (found.submodule_search_locations or ()) if found else ():
+            return Path(location).resolve().parent
+    return directory
+
+
+def _read(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        problems.append(f"`{path.name}` cannot be read: {error}")
+        return {}
+
+
+def _store_url(text: str, root: Path, environ: Mapping[str, str], problems: list[str]) -> str:
+    if text:
+        return text if "://" in text else (root / text).resolve().as_uri()
+    stage = environ.get("ENV", "")
+    if stage in ("", "local"):
+        return (root / "local_targets").as_uri()
+    bucket = environ.get("PROJECT_BUCKET", "")
+    if not bucket:
+        problems.append(f"ENV is `{stage}` but PROJECT_BUCKET is not set")
+    return f"s3://{stage}.{bucket}"
+
+
+_Choice = TypeVar("_Choice", bound=Enum)
+
+
+def _choice(kind: type[_Choice], text: object, name: str, problems: list[str]) -> _Choice:
+    try:
+        return kind(text)
+    except ValueError:
+        members = list(kind)
+        problems.append(f"`{name}` is `{text}`, not one of " + ", ".join(f"`{member.value}`" for member in members))
+        return members[0]
+
+
+def _count(value: object, name: str, problems: list[str]) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = -1
+    if number < 0:
+        problems.append(f"`{name}` is `{value}`, not a whole number from 0 up")
+    return max(number, 0)
