@@ -1,0 +1,169 @@
+"""What every store can do, and the values that pass between a store and those who use it.
+
+A store keeps targets: directories of files under an address, each with a record that is written last. It never
+decides what should be made; it answers what is there, stages attempts, and publishes each at most once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import BinaryIO, Protocol
+
+from nectar.address import Address
+from nectar.records import Record
+
+
+class State(str, Enum):
+    """What lies at an address."""
+
+    MISSING = "missing"  #: nothing
+    LEFTOVER = "leftover"  #: files without a record: not complete, and nothing proves how they were made
+    INVALID = "invalid"  #: a record that cannot be read, or files that are not what it says
+    COMPLETE = "complete"  #: a valid record, and every declared output with its size
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a store found at an address."""
+
+    state: State
+    record: Record | None = None  #: where it could be read
+    version: str | None = None  #: names the bytes of the record; None where there are none
+    problem: str | None = None  #: why it is INVALID, one sentence
+    files: tuple[str, ...] = ()  #: of a LEFTOVER: the files that lie there
+
+    @property
+    def complete(self) -> bool:
+        """True when nothing has to be made."""
+        return self.state is State.COMPLETE
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """The place of one attempt: a local folder that is published as a whole, or not at all."""
+
+    address: Address
+    attempt: str
+    path: str  #: absolute; outputs go here, logs into its `log/`
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An attempt that succeeded and waits to be published."""
+
+    staging: Staging
+    record: Record  #: complete but for what only the store knows (objects, ETags)
+    replaces: str | None = None  #: version of the complete record that this one may replace; None: create only
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """What came of a commit."""
+
+    won: bool  #: False: another attempt's target was there first, and stays
+    record: Record  #: the record that is in force
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPlace:
+    """An attempt of which the store still has the logs."""
+
+    attempt: str
+    running: bool  #: True while it is staged: at work, or died without a word
+    path: str  #: its folder, relative to the store
+
+
+class Reader(Protocol):
+    """What a store holds of one target, or of one attempt: its files, and the attempts that were not published."""
+
+    def path(self, name: str) -> str:
+        """Return the path of a local file with the bytes of `name`; it may not exist yet in a local store.
+
+        Raises:
+            StoreUnreachable: when the store cannot be read.
+        """
+
+    def open(self, name: str) -> BinaryIO:
+        """Open `name` for reading.
+
+        Raises:
+            FileNotFoundError: when it is not there.
+            StoreUnreachable: when the store cannot be read.
+        """
+
+    def url(self, name: str) -> str:
+        """Return the address of `name` for other programs: `file://`, `s3://`, `memory://`."""
+
+    def attempts(self) -> list[AttemptPlace]:
+        """Return the attempts that were not published and of which something is left, oldest first.
+
+        Raises:
+            StoreUnreachable: when the store cannot be read.
+        """
+
+
+class Store(Protocol):
+    """Where targets live."""
+
+    url: str  #: how the store is named in settings, messages and records
+    checks_in_plans: bool  #: True where `inspect` costs little more than `present`
+
+    def present(self, addresses: Iterable[Address]) -> set[Address]:
+        """Return those addresses at which a record lies.
+
+        Raises:
+            StoreUnreachable: when the store cannot answer, for whichever address: an error is never "missing".
+        """
+
+    def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
+        """Return what lies at an address; it is complete only if its record names every one of `outputs`.
+
+        Raises:
+            StoreUnreachable: when the store cannot answer.
+        """
+
+    def stage(self, address: Address, attempt: str) -> Staging:
+        """Make the place of a new attempt.
+
+        Raises:
+            StoreUnreachable: when nothing can be written there.
+            UnsafePath: when a link leads out of the store.
+        """
+
+    def commit(self, finished: Sequence[Finished]) -> list[Commitment]:
+        """Publish attempts, each as a whole or not at all; the first writer of an address wins.
+
+        What else lies at an address (a leftover, an invalid target, a record that `replaces` names) is kept in
+        quarantine. Once this returns the targets outlive a power loss, if the settings say so.
+
+        Raises:
+            StoreUnreachable: when the store cannot be written; attempts already published stay published.
+        """
+
+    def abandon(self, staging: Staging, *, keep_logs: bool) -> str | None:
+        """End an attempt without publishing it; its logs are kept for a while, or not.
+
+        Returns the place of the logs, relative to the store, None where none are kept.
+
+        Raises:
+            StoreUnreachable: when the store cannot be written.
+        """
+
+    def quarantine(self, address: Address, reason: str) -> str | None:
+        """Take what lies at an address out of the way, keeping it; return where it is, None if nothing was there.
+
+        Raises:
+            StoreUnreachable: when the store cannot be written.
+        """
+
+    def walk(self, prefix: str = "") -> Iterator[Address]:
+        """Yield the address of everything that lies under a prefix, sorted, with or without a record.
+
+        Raises:
+            StoreUnreachable: when the store cannot be read.
+        """
+
+    def reader(self, address: Address, attempt: str | None = None) -> Reader:
+        """Return the files of a target, or of one of its attempts."""

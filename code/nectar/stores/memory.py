@@ -1,0 +1,211 @@
+"""Keep targets in the memory of this process: for tests, and for chains that leave nothing behind.
+
+Attempts are staged on the local disk and published as bytes, and files are read through a local copy, which is how a
+store that is far away works too.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from nectar import errors, records
+from nectar.address import Address
+from nectar.records import RECORD_NAME
+from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Staging, State
+
+
+@dataclass(slots=True)
+class _Held:
+    """One folder of the store."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+class MemoryStore:
+    """Targets in memory. See `nectar.stores.base.Store` for the promises."""
+
+    checks_in_plans = True
+
+    def __init__(self, url: str = "memory://", *, attempts_kept: int = 10) -> None:
+        self.url = url
+        self.disk = tempfile.mkdtemp(prefix="nectar-memory-")  #: staging and copies for reading
+        self.folders: dict[str, _Held] = {}  #: by path; tests plant faults here
+        self._guard = threading.Lock()
+        self._attempts_kept = attempts_kept
+        self._staged: dict[str, Staging] = {}
+        atexit.register(shutil.rmtree, self.disk, ignore_errors=True)
+
+    def __repr__(self) -> str:
+        return f"MemoryStore({self.url!r})"
+
+    def present(self, addresses: Iterable[Address]) -> set[Address]:
+        return {one for one in addresses if RECORD_NAME in self.folders.get(one.path, _Held()).files}
+
+    def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
+        held = self.folders.get(address.path)
+        if held is None:
+            return Inspection(State.MISSING)
+        raw = held.files.get(RECORD_NAME)
+        if raw is None:
+            return Inspection(State.LEFTOVER, files=tuple(sorted(held.files)))
+        version = hashlib.sha256(raw).hexdigest()
+        try:
+            record = records.parse(raw, address)
+        except errors.RecordInvalid as error:
+            return Inspection(State.INVALID, version=version, problem=error.message)
+        named = {entry.name for entry in record.files}
+        for name in outputs:
+            if name not in named:
+                problem = f"the record does not name the output `{name}` in `{address}`"
+                return Inspection(State.INVALID, record, version, problem)
+        for entry in record.files:
+            raw_file = held.files.get(entry.object)
+            if raw_file is None or len(raw_file) != entry.size:
+                found = "is missing" if raw_file is None else f"has {len(raw_file)} bytes"
+                problem = f"the file `{entry.name}` {found}, its record says {entry.size} bytes, in `{address}`"
+                return Inspection(State.INVALID, record, version, problem)
+        return Inspection(State.COMPLETE, record, version)
+
+    def stage(self, address: Address, attempt: str) -> Staging:
+        path = os.path.join(self.disk, "staging", attempt)
+        os.makedirs(os.path.join(path, "log"))
+        staging = Staging(address, attempt, path)
+        self._staged[attempt] = staging
+        return staging
+
+    def commit(self, finished: Sequence[Finished]) -> list[Commitment]:
+        return [self._publish(one) for one in finished]
+
+    def _publish(self, one: Finished) -> Commitment:
+        address = one.staging.address
+        files = _read_folder(one.staging.path)
+        files[RECORD_NAME] = one.record.to_bytes()
+        with self._guard:
+            found = self.inspect(address)
+            if found.complete and found.record is not None and found.version != one.replaces:
+                outcome = Commitment(False, found.record)
+            else:
+                self._set_aside(address, one.staging.attempt)
+                self.folders[address.path] = _Held(files)
+                outcome = Commitment(True, one.record)
+        self._forget(one.staging)
+        return outcome
+
+    def abandon(self, staging: Staging, *, keep_logs: bool) -> str | None:
+        kept = f"{staging.address.prefix}/.attempts/{staging.address.key}/"
+        if keep_logs:
+            files = _read_folder(staging.path)
+            wanted = (records.PARAMS_NAME, records.ATTEMPT_NAME)
+            logs = {name: raw for name, raw in files.items() if name.startswith("log/") or name in wanted}
+            self.folders[kept + staging.attempt] = _Held(logs)
+            for old in sorted(path for path in self.folders if path.startswith(kept))[: -self._attempts_kept or None]:
+                del self.folders[old]
+        self._forget(staging)
+        return kept + staging.attempt if keep_logs else None
+
+    def _forget(self, staging: Staging) -> None:
+        self._staged.pop(staging.attempt, None)
+        shutil.rmtree(staging.path, ignore_errors=True)  # a child left over may still write there
+
+    def quarantine(self, address: Address, reason: str) -> str | None:
+        with self._guard:
+            return self._set_aside(address, reason)
+
+    def _set_aside(self, address: Address, label: str) -> str | None:
+        held = self.folders.pop(address.path, None)
+        if held is None:
+            return None
+        aside = f"{address.prefix}/.quarantine/{address.key}/{label}"
+        number = 0
+        while aside + (f"-{number}" if number else "") in self.folders:
+            number += 1
+        aside += f"-{number}" if number else ""
+        self.folders[aside] = held
+        return aside
+
+    def walk(self, prefix: str = "") -> Iterator[Address]:
+        for path in sorted(self.folders):
+            inside = not prefix or path == prefix or path.startswith(prefix.rstrip("/") + "/")
+            if inside and not any(part.startswith(".") for part in path.split("/")):
+                yield Address.parse(path)
+
+    def reader(self, address: Address, attempt: str | None = None) -> MemoryReader:
+        if attempt is None:
+            return MemoryReader(self, address, address.path)
+        return MemoryReader(self, address, f"{address.prefix}/.attempts/{address.key}/{attempt}", attempt)
+
+    def staged(self, attempt: str | None) -> Staging | None:
+        """Return where an attempt is at work, None if it is not."""
+        return self._staged.get(attempt or "")
+
+    def staged_of(self, address: Address) -> list[str]:
+        """Return the attempts at work on an address."""
+        return [attempt for attempt, staging in self._staged.items() if staging.address == address]
+
+
+class MemoryReader:
+    """The files of one folder in memory."""
+
+    def __init__(self, store: MemoryStore, address: Address, folder: str, attempt: str | None = None) -> None:
+        self._store = store
+        self._address = address
+        self._folder = folder
+        self._attempt = attempt
+
+    def path(self, name: str) -> str:
+        staging = self._store.staged(self._attempt)
+        if staging is not None:
+            return os.path.join(staging.path, name)
+        raw = self._store.folders.get(self._folder, _Held()).files.get(name)
+        if raw is None:
+            return os.path.join(self._store.disk, "absent", self._folder, name)
+        digest = hashlib.sha256(raw).hexdigest()
+        copy = os.path.join(self._store.disk, "copies", digest, os.path.basename(name))
+        if not os.path.exists(copy):
+            os.makedirs(os.path.dirname(copy), exist_ok=True)
+            with open(f"{copy}.{os.getpid()}.{threading.get_ident()}", "wb") as file:
+                file.write(raw)
+            os.chmod(file.name, 0o444)
+            os.replace(file.name, copy)
+        return copy
+
+    def open(self, name: str) -> BinaryIO:
+        if self._store.staged(self._attempt) is not None:
+            return open(self.path(name), "rb")
+        raw = self._store.folders.get(self._folder, _Held()).files.get(name)
+        if raw is None:
+            raise FileNotFoundError(f"{self._store.url}/{self._folder}/{name}")
+        return io.BytesIO(raw)
+
+    def url(self, name: str) -> str:
+        return f"{self._store.url.rstrip('/')}/{self._folder}/{name}"
+
+    def attempts(self) -> list[AttemptPlace]:
+        kept = f"{self._address.prefix}/.attempts/{self._address.key}/"
+        found = [
+            AttemptPlace(path.rsplit("/", 1)[1], False, path) for path in self._store.folders if path.startswith(kept)
+        ]
+        found += [
+            AttemptPlace(attempt, True, f"{self._address.prefix}/.staging/{attempt}")
+            for attempt in self._store.staged_of(self._address)
+        ]
+        return sorted(found, key=lambda place: place.attempt)
+
+
+def _read_folder(top: str) -> dict[str, bytes]:
+    files = {}
+    for folder, _, names in os.walk(top):
+        for name in names:
+            path = os.path.join(folder, name)
+            with open(path, "rb") as file:
+                files[os.path.relpath(path, top)] = file.read()
+    return files
