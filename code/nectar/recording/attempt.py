@@ -1,0 +1,167 @@
+"""Carry one attempt from its staging place to its end: committed, failed with its logs kept, or dropped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nectar import records, settings
+from nectar.address import Address
+from nectar.identity import Identity
+from nectar.recording import run as runs_of_process
+from nectar.recording.capture import captured
+from nectar.recording.provenance import provenance
+from nectar.recording.sealing import seal
+from nectar.records import ATTEMPT_NAME, PARAMS_NAME, STDERR_NAME, STDOUT_NAME, InputEntry, Record
+from nectar.stores import Commitment, Finished, Staging, Store
+
+log = logging.getLogger("luigi-interface")  # the one that people who run chains look at
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """All that recording has to know of a task."""
+
+    subject: str  #: how messages name the task
+    address: Address
+    identity: Identity
+    store: Store
+    outputs: tuple[str, ...]  #: names of its own output files
+    foreign: tuple[str, ...]  #: its outputs that lie elsewhere, as text
+    params: Mapping[str, Any]  #: JSON values, private ones masked
+    inputs: Mapping[str, InputEntry]
+    code: Mapping[str, Any] | None  #: `{"digest", "parts"}`
+    replaces: str | None  #: version of the complete record that this attempt is to replace
+    still_valid: Callable[[], None]  #: raises IdentityChanged when an input file is not what the identity says
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended."""
+
+    attempt: str
+    won: bool  #: False where it failed, and where another attempt's target was there first
+    logs: str | None  #: place of the logs, relative to the store
+    error: str | None = None  #: the last line of the traceback
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at running one task."""
+
+    work: Work
+    staging: Staging = field(init=False)
+    _dynamic: list[InputEntry] = field(default_factory=list)
+    _run: runs_of_process.Run = field(default_factory=runs_of_process.current)
+    _started_at: datetime = field(default_factory=records.utc_now)
+
+    def __post_init__(self) -> None:
+        address = self.work.address
+        self.work.still_valid()
+        self.staging = self.work.store.stage(address, records.new_attempt_id(address, self._started_at))
+        text = json.dumps(self.work.params, ensure_ascii=False, indent=1) + "\n"
+        Path(self.staging.path, PARAMS_NAME).write_text(text, encoding="utf-8")
+        for name in self.work.outputs:
+            if "/" in name:
+                os.makedirs(os.path.dirname(os.path.join(self.staging.path, name)), exist_ok=True)
+
+    @contextlib.contextmanager
+    def capturing(self) -> Iterator[None]:
+        """Let what is printed meanwhile go into the attempt's logs."""
+        folder = self.staging.path
+        with captured(f"{folder}/{STDOUT_NAME}", f"{folder}/{STDERR_NAME}", echo=self._run.echo):
+            yield
+
+    def note_dynamic(self, entries: list[InputEntry]) -> None:
+        """Remember requirements that `run()` yielded."""
+        self._dynamic += entries
+
+    def succeed(self) -> Outcome:
+        """Seal the outputs and publish the target; if another attempt's is there already, that one stays.
+
+        Raises:
+            TaskFailed: when the outputs are not there or not fit to be published.
+            IdentityChanged: when an input file changed while the task ran.
+            StoreUnreachable: when the store cannot be written.
+        """
+        work = self.work
+        files = seal(self.staging.path, work.outputs, work.subject)
+        work.still_valid()
+        root = settings.current().root
+        record = Record(
+            address=work.address,
+            output_id=work.identity.output_id,
+            identity=work.identity.document,
+            files=files,
+            started_at=self._started_at,
+            ended_at=records.utc_now(),
+            attempt=self.staging.attempt,
+            attempt_number=1 + self._failed_before(),
+            run_id=self._run.id,
+            inputs=work.inputs,
+            dynamic=tuple(self._dynamic),
+            foreign=work.foreign,
+            code=work.code,
+            provenance=provenance(root),
+            tags=self._run.tags,
+        )
+        [commitment] = work.store.commit([Finished(self.staging, record, work.replaces)])
+        return self._outcome_of(commitment)
+
+    def _outcome_of(self, commitment: Commitment) -> Outcome:
+        if not commitment.won:
+            log.info("another attempt had made %s first: its target stays", self.work.subject)
+        return Outcome(self.staging.attempt, commitment.won, f"{self.work.address}/log")
+
+    def _failed_before(self) -> int:
+        return sum(not place.running for place in self.work.store.reader(self.work.address).attempts())
+
+    def fail(self, error: BaseException) -> Outcome:
+        """Write the traceback into the log and keep the logs.
+
+        Raises:
+            StoreUnreachable: when the store cannot be written.
+        """
+        text = "".join(traceback.format_exception(type(error), error, _without_our_frames(error)))
+        last_line = text.strip().splitlines()[-1]
+        document = {
+            "path": self.work.address.path,
+            "attempt": self.staging.attempt,
+            "run_id": self._run.id,
+            "started_at": self._started_at.isoformat(),
+            "ended_at": records.utc_now().isoformat(),
+            "error": last_line,
+        }
+        with contextlib.suppress(OSError):  # a full disk must not hide why the task failed
+            with open(f"{self.staging.path}/{STDERR_NAME}", "a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+            Path(self.staging.path, ATTEMPT_NAME).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        place = self.work.store.abandon(self.staging, keep_logs=True)
+        log.error("logs of the failed attempt at %s: %s/%s", self.work.subject, self.work.store.url, place)
+        return Outcome(self.staging.attempt, False, place and f"{place}/log", last_line)
+
+    def drop(self) -> None:
+        """End the attempt without a trace: it did not fail, it has to start anew.
+
+        Raises:
+            StoreUnreachable: when the store cannot be written.
+        """
+        self.work.store.abandon(self.staging, keep_logs=False)
+
+
+def _without_our_frames(error: BaseException) -> Any:
+    """Return the traceback from the first frame that is not Nectar's own: where the task's code begins."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        trace = trace.tb_next
+    return trace if trace is not None else error.__traceback__

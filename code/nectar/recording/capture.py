@@ -1,0 +1,214 @@
+"""Take what a task prints, and what its threads, C code and children print, into the files of its attempt.
+
+File descriptors 1 and 2 are pointed at the log files, so that nothing has to cooperate. A pipe with a pump thread
+would deadlock where C code prints much while it holds the interpreter's lock; a file never blocks. What should also be
+seen is copied from the files to the console that was there before, by one thread a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any, TextIO
+
+ECHO_INTERVAL_S = 0.1
+
+_libc = ctypes.CDLL(None)
+_active = threading.Lock()  #: descriptors 1 and 2 belong to the process: one capture at a time
+
+
+@contextlib.contextmanager
+def captured(stdout_path: str, stderr_path: str, *, echo: bool) -> Iterator[None]:
+    """Append all that is printed meanwhile to two files; with `echo` it is shown as before, too.
+
+    Where a capture is at work already (a task that runs another in its own process) what is printed goes to the
+    outer one's files.
+    """
+    if not _active.acquire(blocking=False):
+        yield
+        return
+    try:
+        streams = [_Stream(1, "stdout", stdout_path), _Stream(2, "stderr", stderr_path)]
+        handler = _root_handler()
+        if echo:
+            _echo.follow(streams)
+        try:
+            yield
+        finally:
+            _remove_root_handler(handler)
+            for stream in streams:
+                stream.restore()
+            if echo:
+                _echo.stop()
+            for stream in streams:
+                stream.close()
+    finally:
+        _active.release()
+
+
+class _Stream:
+    """One of the two streams: where it went before, and the file where it goes now."""
+
+    def __init__(self, descriptor: int, name: str, path: str) -> None:
+        self._descriptor = descriptor
+        self._name = name
+        self._before: TextIO | None = getattr(sys, name)
+        self._flush()
+        self._saved = _duplicate(descriptor)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        os.dup2(log, descriptor)
+        os.close(log)
+        self._replacement = open(  # noqa: SIM115  closed by restore()
+            descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+        )
+        setattr(sys, name, self._replacement)
+        # What writes through the descriptor arrives by itself; a notebook's own stream does not.
+        own_stream = not _writes_to(self._before, descriptor)
+        self._handlers = _point_handlers(self._before, self._replacement) if own_stream else []
+        self._source: IO[bytes] = open(path, "rb")  # noqa: SIM115  closed by close()
+        self._source.seek(0, os.SEEK_END)
+
+    def _flush(self) -> None:
+        if self._before is not None:
+            with contextlib.suppress(ValueError, OSError):  # a console that is closed has nothing to flush
+                self._before.flush()
+        _libc.fflush(None)
+
+    def restore(self) -> None:
+        """Point the descriptor back to where it went before."""
+        with contextlib.suppress(ValueError):  # the task may have closed sys.stdout itself
+            self._replacement.flush()
+        _libc.fflush(None)
+        if getattr(sys, self._name) is self._replacement:
+            setattr(sys, self._name, self._before)
+        for handler in self._handlers:
+            handler.stream = self._before
+        if self._saved is None:
+            os.close(self._descriptor)
+        else:
+            os.dup2(self._saved, self._descriptor)
+
+    def echo(self) -> None:
+        """Show what has been written since the last time."""
+        chunk = self._source.read(1 << 20)
+        while chunk:
+            self._show(chunk)
+            chunk = self._source.read(1 << 20)
+
+    def _show(self, chunk: bytes) -> None:
+        if self._saved is not None and _writes_to(self._before, self._descriptor):
+            rest = memoryview(chunk)
+            with contextlib.suppress(OSError):  # nobody looks any more: the file has it all
+                while rest:
+                    rest = rest[os.write(self._saved, rest) :]
+        elif self._before is not None:  # a notebook's or a test's own stream
+            with contextlib.suppress(ValueError, OSError):
+                self._before.write(chunk.decode("utf-8", "backslashreplace"))
+                self._before.flush()
+
+    def close(self) -> None:
+        self._source.close()
+        if self._saved is not None:
+            os.close(self._saved)
+
+
+class _Echo:
+    """One thread a process that copies growing log files to the console."""
+
+    def __init__(self) -> None:
+        self._streams: list[_Stream] = []
+        self._guard = threading.Lock()
+        self._wake = threading.Event()
+        self._process = 0
+
+    def follow(self, streams: list[_Stream]) -> None:
+        if self._process != os.getpid():  # threads do not survive a fork
+            self._process, self._guard, self._wake = os.getpid(), threading.Lock(), threading.Event()
+            threading.Thread(target=self._loop, name="nectar-echo", daemon=True).start()
+        with self._guard:
+            self._streams = streams
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Show the rest; afterwards nothing is shown any more."""
+        self._wake.clear()
+        with self._guard:
+            streams, self._streams = self._streams, []
+            for stream in streams:
+                stream.echo()
+
+    def _loop(self) -> None:
+        pause = threading.Event()  # never set: a wait that does not hold the interpreter
+        while True:
+            self._wake.wait()
+            pause.wait(ECHO_INTERVAL_S)
+            with self._guard:
+                for stream in self._streams:
+                    stream.echo()
+
+
+_echo = _Echo()
+
+
+@dataclass(frozen=True, slots=True)
+class _RootHandler:
+    handler: logging.Handler
+    level: int  #: of the root logger before
+
+
+def _root_handler() -> _RootHandler | None:
+    """Where a program set up no logging, send a task's log messages into its stderr.log, from INFO up."""
+    root = logging.getLogger()
+    if root.handlers:
+        return None
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(lambda message: not message.name.startswith("luigi"))  # luigi's has a handler of its own
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(min(level, logging.INFO))
+    return _RootHandler(handler, level)
+
+
+def _remove_root_handler(added: _RootHandler | None) -> None:
+    if added is None:
+        return
+    root = logging.getLogger()
+    root.removeHandler(added.handler)
+    if root.level == min(added.level, logging.INFO):  # the task itself may have set another
+        root.setLevel(added.level)
+
+
+def _point_handlers(before: TextIO | None, after: TextIO) -> list[logging.StreamHandler[Any]]:
+    """Point logging's handlers that write to the stream before at the one that replaces it, and return them."""
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    found = []
+    for logger in loggers:
+        for handler in getattr(logger, "handlers", ()):
+            if isinstance(handler, logging.StreamHandler) and handler.stream is before and before is not None:
+                handler.stream = after
+                found.append(handler)
+    return found
+
+
+def _duplicate(descriptor: int) -> int | None:
+    try:
+        return os.dup(descriptor)
+    except OSError:
+        return None  # a daemon without a console
+
+
+def _writes_to(stream: TextIO | None, descriptor: int) -> bool:
+    if stream is None:
+        return False
+    try:
+        return stream.fileno() == descriptor
+    except (OSError, ValueError, io.UnsupportedOperation, AttributeError):
+        return False

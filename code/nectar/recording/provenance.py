@@ -1,0 +1,79 @@
+"""Find out where and with what an attempt was made: host, user, process, code version, packages."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import platform
+import resource
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+GIT_TIMEOUT_S = 10.0
+
+
+def provenance(root: Path) -> dict[str, Any]:
+    """Return what a record says of this process; what does not change is found out once a process."""
+    return {
+        **_host(os.getpid()),
+        "git": git_state(root, os.getpid()),
+        "versions": _versions(len(sys.modules)),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _host(process: int) -> dict[str, Any]:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user without a name
+        user = str(os.getuid())
+    return {"host": socket.gethostname(), "user": user, "process": process}
+
+
+@functools.lru_cache(maxsize=4)
+def git_state(root: Path, process: int) -> dict[str, Any] | None:
+    """Return `{"commit", "dirty"}` of the project's folder, None where git or a repository is missing.
+
+    `dirty` is None where git did not answer in time. `process` makes a long-lived parent's answer its own.
+    """
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    status = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=normal")
+    return {"commit": commit, "dirty": None if status is None else bool(status)}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(
+            ("git", "-C", str(root), *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=GIT_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.decode("utf-8", "replace").strip() if answer.returncode == 0 else None
+
+
+@functools.lru_cache(maxsize=1)
+def _versions(loaded: int) -> dict[str, str]:
+    """Return the versions of Python, Nectar and every loaded package that tells its own.
+
+    What is loaded is what can have had a part in the result; `loaded`, the number of modules, renews the answer.
+    """
+    versions = {"python": platform.python_version()}
+    for name, module in sorted(sys.modules.items()):
+        if "." in name or name.startswith("_") or name in sys.stdlib_module_names:
+            continue
+        version = vars(module).get("__version__") if module is not None else None
+        if isinstance(version, str):
+            versions[name] = version
+    return versions

@@ -1,0 +1,46 @@
+"""Tell which run the attempts of this process belong to."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from nectar.records import utc_now
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One invocation of a root task."""
+
+    id: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    echo: bool = True  #: what tasks print is also shown on the console
+
+
+def new_run(*, echo: bool = True, tags: Mapping[str, str] | None = None) -> Run:
+    """Return a run with a new id, which sorts by time."""
+    return Run(f"{utc_now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}", dict(tags or {}), echo)
+
+
+_current: Run | None = None
+
+
+def current() -> Run:
+    """Return the run at work in this process or in the one it was forked from; a lone task is a run of its own."""
+    global _current
+    if _current is None:
+        _current = new_run()
+    return _current
+
+
+@contextlib.contextmanager
+def running(run: Run) -> Iterator[Run]:
+    """Make `run` the one at work for a while."""
+    global _current
+    before, _current = _current, run
+    try:
+        yield run
+    finally:
+        _current = before

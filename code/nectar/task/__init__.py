@@ -1,0 +1,8 @@
+"""The task classes, and what makes luigi's own command and scheduler carry them out as ours does."""
+
+from __future__ import annotations
+
+from nectar.task.base import CODE, LocalTask, Task
+from nectar.task.source import FileSource
+
+__all__ = ["CODE", "FileSource", "LocalTask", "Task"]

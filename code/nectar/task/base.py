@@ -1,0 +1,286 @@
+"""The task classes that people write against: luigi's contract, with targets that nobody has to name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, ClassVar, cast
+
+import luigi
+from luigi.task import flatten, task_id_str
+
+from nectar import errors, identity, settings, stores
+from nectar.address import Address, prefix_of
+from nectar.identity import DEFAULT_OUTPUT, Identity
+from nectar.parameters import canonical, is_private, private_digest, shown
+from nectar.settings import Drift, IdentityScheme
+from nectar.stores import Staging, Store
+from nectar.target import Target
+from nectar.task import closure, code, ground, register, running
+from nectar.task.register import TaskRegister
+from nectar.task.state import TaskState
+
+
+class CodeVersion(Enum):
+    """The version of a task that is its code."""
+
+    CODE = "code"  #: every change of the task's code makes a new target
+
+
+CODE = CodeVersion.CODE
+
+
+class Task(luigi.Task, metaclass=TaskRegister):
+    """A luigi task whose output lies in a hashed target directory, with its parameters, logs and record beside it.
+
+    A subclass says `requires()` and `run()`; most need no `output()`: the output is one file, `filename`, or several,
+    `outputs`. In `run()` write to `self.output().path`, with `self.output().open("w")`, or by `self.dump(value)`: it
+    appears as a whole when `run()` returns, or not at all.
+    """
+
+    #: the one output file; its suffix names the format of `dump()` and `load()`
+    filename: ClassVar[str] = DEFAULT_OUTPUT
+    #: several output files instead: a list of names, or a mapping of short names to names
+    outputs: ClassVar[Sequence[str] | Mapping[str, str] | None] = None
+    #: the author's word for "the recipe changed": another version is another target; `nectar.CODE`: the code itself
+    version: Any = ""
+    #: keeps identities when the class moves: `old.module.OldTask`
+    family: ClassVar[str | None] = None
+    #: parameters that do not count while they have their default, so that adding one remakes nothing
+    omit_at_default: ClassVar[Sequence[str]] = ()
+    #: False: family, version and parameters alone make the identity, for rolling histories
+    counts_inputs: ClassVar[bool] = True
+    #: how the key is made; None: as the settings say
+    identity: ClassVar[str | None] = None
+    #: what happens when the code is not that of the record; None: as the settings say
+    drift: ClassVar[str | None] = None
+    #: where targets live; None: as the settings say
+    store_url: ClassVar[str | None] = None
+    #: True for a task whose identity looks into a file
+    reads_file: ClassVar[bool] = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Not super().__init__(): luigi's would find all parameters and their values again, twice.
+        values, forms = register.values_and_forms(self, args, kwargs)
+        self.param_kwargs = dict(values)
+        self.__dict__.update(self.param_kwargs)
+        significant, private = {}, []
+        for name, parameter in type(self).get_params():
+            parameter._warn_on_wrong_param_type(name, self.param_kwargs[name])
+            if parameter.significant:
+                if is_private(parameter):
+                    private.append(f"{name}={private_digest(forms[name])}")
+                else:
+                    significant[name] = str(forms[name])
+        self.task_id = task_id_str(family_of(type(self)), significant)
+        self._Task__hash = hash(self.task_id)  # luigi's `__hash__` reads this name
+        self.set_tracking_url = None
+        self.set_status_message = None
+        self.set_progress_percentage = None
+        self._nectar = TaskState(forms, "|".join((self.task_id, *private)))
+        if type(self).run is not None:
+            running.wrap(self)
+
+    # What luigi asks, made fast
+
+    @classmethod
+    def get_params(cls) -> register.Parameters:
+        """Return `(name, parameter)` in the order of definition."""
+        return cls.parameters()
+
+    @classmethod
+    def get_param_values(
+        cls, params: register.Parameters, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[tuple[str, Any]]:
+        """Return `(name, value)` for each parameter: as given, else from command line, configuration or default."""
+        names = ground.lookup_names(cls)
+        register.warn_of_unconsumed(names, {name for name, _ in params}, getattr(cls, "ignore_unconsumed", set()))
+        return register.find_values(family_of(cls), names, params, tuple(args), kwargs)
+
+    # Identity
+
+    @property
+    def key(self) -> str:
+        """The name of the target's folder: 32 hex digits, known before anything runs."""
+        return closure.identify(self).key
+
+    @property
+    def output_id(self) -> str:
+        """The sha256 of the identity: 64 hex digits."""
+        return closure.identify(self).output_id
+
+    @classmethod
+    def identity_family(cls) -> str:
+        """Return module and class, or what `family` says."""
+        return cls.family or f"{code.module_name(cls)}.{cls.__name__}"
+
+    def identify_with(self, inputs: Mapping[str, str]) -> Identity:
+        """Return the task's identity given the output ids of its inputs by path."""
+        document = identity.task_document(
+            self.identity_family(), self._version_text(), self._identity_params(), inputs, own_outputs(self)
+        )
+        scheme = IdentityScheme(self.identity or settings.current().identity)
+        if scheme is IdentityScheme.NECTAR:
+            return identity.identify(document)
+        texts = {
+            name: parameter.serialize(getattr(self, name))
+            for name, parameter in self.get_params()
+            if parameter.significant
+        }
+        return identity.identify(document, datanectar_values=texts)
+
+    def _identity_params(self) -> dict[str, int | str]:
+        state, params = self._nectar, {}
+        for name, parameter in type(self).get_params():
+            if not parameter.significant:
+                continue
+            form = state.forms[name]
+            if name in self.omit_at_default and form == self._default_form(name, parameter):
+                continue
+            params[name] = private_digest(form) if is_private(parameter) else form
+        return params
+
+    def _default_form(self, name: str, parameter: luigi.Parameter[Any]) -> int | str | None:
+        if parameter._default is luigi.parameter._no_value:
+            return None
+        return canonical(parameter, name, parameter.normalize(parameter._default))
+
+    def _version_text(self) -> str:
+        version = self.version
+        if version is CODE:
+            return code.digest_or_fail(type(self)).digest
+        if not isinstance(version, (str, int)):
+            raise errors.IdentityError(
+                f"the version of `{type(self).__name__}` is {version!r}",
+                hint='use a text or a whole number, such as `version = "2"`, or `nectar.CODE`',
+            )
+        return str(version)
+
+    # Targets
+
+    def output(self) -> Any:
+        """Return the task's target, or the targets in the shape of `outputs`."""
+        if self.outputs is None:
+            return None if isinstance(self, luigi.WrapperTask) else self.target(self.filename)
+        if isinstance(self.outputs, Mapping):
+            return {name: self.target(file) for name, file in self.outputs.items()}
+        return [self.target(file) for file in self.outputs]
+
+    def target(self, name: str, format: Any = None) -> Target:
+        """Return one output file in the task's own target directory, for an `output()` of one's own.
+
+        Raises:
+            InvalidOutputName: when `name` cannot be a file's name there.
+        """
+        return Target(self, name, format)
+
+    def target_address(self) -> Address:
+        """Return where the task's target lies; known before anything runs."""
+        if self._nectar.deriving and self._nectar.identity is None:
+            raise closure.own_output(self)
+        return Address(prefix_of(self.identity_family()), self.key)
+
+    def target_store(self) -> Store:
+        """Return the store of the task's target."""
+        return stores.open_store(self.store_url)
+
+    def target_staging(self) -> Staging | None:
+        """Return the place of the attempt at work on this instance, None while there is none."""
+        return self._nectar.staging
+
+    def dump(self, value: object, name: str | None = None) -> None:
+        """Write a value to an output in the format of its suffix; `name` tells which, where there are several.
+
+        Raises:
+            NoFormat: when no safe format belongs to the suffix or the value.
+            UsageError: outside of `run()`, or when no output has this name.
+        """
+        self._one_target(name).dump(value)
+
+    def load(self, name: str | None = None) -> Any:
+        """Return the value in an output, by the format of its suffix.
+
+        Raises:
+            MissingInput: when the task has not been run.
+            NoFormat: when no safe format belongs to the suffix.
+            UsageError: when no output has this name.
+        """
+        return self._one_target(name).load()
+
+    def _one_target(self, name: str | None) -> Target:
+        given = self.output()
+        if name is not None and isinstance(given, Mapping) and isinstance(given.get(name), Target):
+            return given[name]  # type: ignore[no-any-return]
+        own = [one for one in flatten(given) if isinstance(one, Target)]
+        matching = [one for one in own if name in (None, one.name)]
+        if len(matching) == 1:
+            return matching[0]
+        listed = ", ".join(f"`{one.name}`" for one in own) or "none"
+        wanted = "which output is meant" if name is None else f"no output is called `{name}`"
+        raise errors.UsageError(f"`{type(self).__name__}`: {wanted}", hint=f"its outputs are {listed}")
+
+    # Completeness
+
+    def complete(self) -> bool:
+        """Say whether nothing has to be done: the record is valid and every output there.
+
+        A task whose outputs are all foreign (any luigi target) is complete when luigi says so; a mixed one when both
+        hold.
+
+        Raises:
+            StoreUnreachable: when the store cannot answer: an error is never "missing".
+        """
+        if isinstance(self, luigi.WrapperTask):
+            return bool(luigi.WrapperTask.complete(self))
+        own, foreign = split_outputs(self)
+        if not own:
+            return bool(luigi.Task.complete(self))
+        found = self.target_store().inspect(self.target_address(), tuple(own))
+        if not found.complete or not all(one.exists() for one in foreign):
+            return False
+        if self.drift_policy() is not Drift.RERUN:
+            return True
+        assert found.record is not None
+        return not code.drifted(type(self), found.record.code)
+
+    def drift_policy(self) -> Drift:
+        """Return what happens when the task's code is not that of its record."""
+        return Drift(self.drift or settings.current().drift)
+
+    def shown_params(self) -> dict[str, Any]:
+        """Return all parameters as JSON values, private ones masked: what params.txt holds."""
+        return {name: shown(parameter, getattr(self, name)) for name, parameter in type(self).get_params()}
+
+
+class LocalTask(Task):
+    """A task whose target always lies in the local store, `local_targets/`."""
+
+    def target_store(self) -> Store:
+        """Return the local store."""
+        return stores.open_store(settings.current().local_targets.as_uri())
+
+
+def family_of(cls: type[luigi.Task]) -> str:
+    """Return luigi's name for a task class: its module and name, or what its author chose."""
+    return str(cls.get_task_family())
+
+
+def split_outputs(task: luigi.Task) -> tuple[dict[str, Target], list[luigi.Target]]:
+    """Return a task's own outputs by file name, and the foreign ones."""
+    own: dict[str, Target] = {}
+    foreign: list[luigi.Target] = []
+    for one in flatten(task.output()):
+        if isinstance(one, Target) and cast(object, one.owner) is task:
+            own[one.name] = one
+        else:
+            foreign.append(one)
+    return own, foreign
+
+
+def own_outputs(task: Task) -> tuple[str, ...]:
+    """Return the file names of a task's own outputs, without making targets where the class tells them."""
+    if type(task).output is not Task.output:
+        return tuple(split_outputs(task)[0])
+    if task.outputs is None:
+        return (task.filename,) if not isinstance(task, luigi.WrapperTask) else ()
+    return tuple(task.outputs.values() if isinstance(task.outputs, Mapping) else task.outputs)

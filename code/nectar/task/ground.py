@@ -1,0 +1,174 @@
+"""Make luigi's own command know our tasks: bare names, truthful exit codes, the project's configuration, runs.
+
+All that Nectar changes in luigi is here, done once at import:
+
+- `luigi --module chains.x.y_chain LoadTask`: a bare name means the class of that module, although the family of our
+  tasks is the qualified name.
+- A short option such as `--n` is not ambiguous with the qualified options of other families.
+- The exit codes of `[retcode]` tell the truth unless a configuration says otherwise.
+- `configuration/luigi.cfg` of the project is read before what the user has.
+- A run of luigi's scheduler is one run: its attempts share an id, and input files are looked at anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, cast
+
+import luigi.interface
+from luigi.cmdline_parser import CmdlineParser
+from luigi.configuration import LuigiConfigParser
+from luigi.task_register import Register
+
+from nectar import settings
+from nectar.recording import run as recording_run
+from nectar.task.register import TaskRegister
+
+#: https://luigi.readthedocs.io/en/stable/configuration.html#retcode-config suggests these
+RETCODES = {
+    "already_running": 10,
+    "missing_data": 20,
+    "not_run": 25,
+    "task_failed": 30,
+    "scheduling_error": 35,
+    "unhandled_exception": 40,
+}
+
+_main_module: str | None = None
+_epoch = 0
+
+
+def epoch() -> int:
+    """Return a number that grows whenever input files have to be looked at anew."""
+    return _epoch
+
+
+def begin_epoch() -> None:
+    """Say that from now on input files may have other contents than before."""
+    global _epoch
+    _epoch += 1
+
+
+def set_main_module(name: str | None) -> None:
+    """Say in which module a bare task name is looked up first."""
+    global _main_module
+    _main_module = name
+
+
+def bare_class(name: str) -> type | None:
+    """Return the class that a bare name means: that of the main module, else the only one of that name."""
+    found: dict[str, type] = {}
+    for cls in cast("list[type]", Register._reg):
+        if isinstance(cls, TaskRegister) and cls.__name__ == name and cls._visible_in_registry:  # type: ignore[attr-defined]
+            earlier = found.get(cls.__module__)
+            if earlier is None or issubclass(cls, earlier):  # a decorator's wrapper takes its class's place
+                found[cls.__module__] = cls
+    if _main_module in found:
+        return found[_main_module]
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def lookup_names(cls: type) -> tuple[str, ...]:
+    """Return the names under which a class's parameters are looked up: its family, and its bare name if it is its."""
+    family = cast(str, cls.get_task_family())  # type: ignore[attr-defined]
+    name = cls.__name__
+    if name == family:
+        return (family,)
+    place = (len(Register._reg), _main_module)
+    if (known := _bare_names.get(cls)) is None or known[0] != place:
+        means = bare_class(name)
+        known = _bare_names[cls] = (place, means is not None and (means is cls or issubclass(means, cls)))
+    return (family, name) if known[1] else (family,)
+
+
+_bare_names: dict[type, tuple[tuple[int, str | None], bool]] = {}
+
+
+def _stand() -> None:
+    """Change luigi; called once, at import."""
+    Register._get_reg = classmethod(_with_bare_names(Register._get_reg.__func__))  # type: ignore[attr-defined,assignment,method-assign]
+    CmdlineParser._attempt_load_module = staticmethod(  # type: ignore[method-assign]
+        _noting_main_module(CmdlineParser._attempt_load_module)
+    )
+    CmdlineParser._build_parser = staticmethod(  # type: ignore[method-assign]
+        _without_abbreviated_families(CmdlineParser._build_parser)
+    )
+    luigi.interface._schedule_and_run = _as_one_run(luigi.interface._schedule_and_run)
+    if os.path.basename(sys.argv[0]) in ("luigi", "__main__.py"):  # the module being loaded is why we are imported
+        set_main_module(_module_argument(sys.argv))
+    _read_configuration()
+
+
+def _with_bare_names(inner: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
+    @functools.wraps(inner)
+    def get_reg(register: Any) -> dict[str, Any]:
+        found = inner(register)
+        for name in {cls.__name__ for cls in found.values() if isinstance(cls, TaskRegister)}:
+            if name not in found and (cls := bare_class(name)) is not None:
+                found[name] = cls
+        return found
+
+    return get_reg
+
+
+def _without_abbreviated_families(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """Let argparse complete `--loc` to `--local-scheduler`, but never `--n` to an option named after a task's family.
+
+    luigi parses once before it knows the root task and its parameters; there `--n` would be ambiguous with every
+    family whose name begins so, and ours begin with the names of packages.
+    """
+
+    @functools.wraps(inner)
+    def build_parser(*args: Any, **kwargs: Any) -> Any:
+        parser = inner(*args, **kwargs)
+        find = parser._get_option_tuples
+        parser._get_option_tuples = lambda text: [found for found in find(text) if "." not in found[1]]
+        return parser
+
+    return build_parser
+
+
+def _noting_main_module(inner: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(inner)
+    def attempt_load_module(known_args: Any) -> None:
+        if known_args.core_module:
+            set_main_module(known_args.core_module)
+        inner(known_args)
+
+    return attempt_load_module
+
+
+def _as_one_run(inner: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(inner)
+    def schedule_and_run(*args: Any, **kwargs: Any) -> Any:
+        begin_epoch()
+        with recording_run.running(recording_run.new_run()):
+            return inner(*args, **kwargs)
+
+    return schedule_and_run
+
+
+def _module_argument(arguments: list[str]) -> str | None:
+    for position, argument in enumerate(arguments):
+        if argument == "--module" and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if argument.startswith("--module="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _read_configuration() -> None:
+    path = str(settings.current().root / "configuration" / "luigi.cfg")
+    if os.path.isfile(path) and path not in LuigiConfigParser._config_paths:
+        LuigiConfigParser._config_paths.insert(0, path)  # what the user has comes later and wins
+        LuigiConfigParser.reload()  # type: ignore[no-untyped-call]
+    config = luigi.configuration.get_config()
+    for name, code in RETCODES.items():
+        if config.get("retcode", name, None) is None:
+            config.set("retcode", name, str(code))
+
+
+_stand()

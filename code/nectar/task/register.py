@@ -1,0 +1,231 @@
+"""Make task classes and instances fast, and equal where their parameters are.
+
+luigi looks through `dir(cls)` for parameters at every instantiation and caches instances by values that Python holds
+for equal (`1`, `True`, `1.0`). Here parameters are found once a class, and instances are cached by canonical values.
+"""
+
+from __future__ import annotations
+
+import datetime
+import operator
+import warnings
+from collections.abc import Callable
+from typing import Any, cast
+
+import luigi
+from luigi.cmdline_parser import CmdlineParser
+from luigi.parameter import (
+    DuplicateParameterException,
+    MissingParameterException,
+    UnconsumedParameterWarning,
+    UnknownParameterException,
+)
+from luigi.task_register import Register
+
+from nectar import errors
+from nectar.parameters import Canonical, canonical
+
+Parameters = list[tuple[str, luigi.Parameter[Any]]]
+
+#: what a task of ours has and no parameter may hide
+OWN_NAMES = frozenset(
+    "dump load target key output_id filename outputs family drift omit_at_default counts_inputs identity"
+    " target_address target_store target_staging store_url".split()
+)
+_SIMPLE = frozenset({str, int, bool, float, type(None), datetime.date, datetime.datetime, datetime.timedelta})
+_PENDING = "_nectar_pending"
+
+
+class TaskRegister(Register):
+    """The metaclass of Nectar's tasks."""
+
+    #: raised by every change to any class that can change its parameters
+    _changes = 0
+
+    def __new__(
+        metacls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any
+    ) -> TaskRegister:
+        hidden = [key for key, value in namespace.items() if isinstance(value, luigi.Parameter) and key in OWN_NAMES]
+        if hidden:
+            listed = ", ".join(f"`{key}`" for key in hidden)
+            raise errors.UsageError(
+                f"the parameter {listed} of `{name}` hides something that every Nectar task has",
+                hint="give the parameter another name",
+            )
+        make = cast("Callable[..., TaskRegister]", super().__new__)
+        return make(metacls, name, bases, namespace, **keywords)
+
+    @classmethod
+    def _get_namespace(metacls, module_name: str) -> str:
+        """Let the module be the namespace, so that equal class names of two chains never meet."""
+        return Register._get_namespace(module_name) or "_same_as_python_module"
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        if isinstance(value, luigi.Parameter) or isinstance(cls.__dict__.get(name), luigi.Parameter):
+            TaskRegister._changes += 1  # luigi.util.inherits adds parameters to a finished class
+        super().__setattr__(name, value)
+
+    def __delattr__(cls, name: str) -> None:
+        TaskRegister._changes += 1
+        super().__delattr__(name)
+
+    def parameters(cls) -> Parameters:
+        """Return the class's parameters in the order of their definition; found once."""
+        known: tuple[int, Parameters] | None = cls.__dict__.get("_nectar_parameters")
+        if known is None or known[0] != TaskRegister._changes:
+            found: dict[str, Any] = {}
+            for base in reversed(cls.__mro__):
+                found.update(vars(base))
+            listed = [(name, value) for name, value in found.items() if isinstance(value, luigi.Parameter)]
+            listed.sort(key=lambda item: item[1]._counter)
+            known = (TaskRegister._changes, listed)
+            type.__setattr__(cls, "_nectar_parameters", known)
+        return known[1]
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        cache = cast("dict[Any, Any] | None", getattr(TaskRegister, "_Register__instance_cache"))  # noqa: B009
+        parameters = cls.parameters()
+        quick = None
+        if cache is not None and len(args) + len(kwargs) == len(parameters):  # no default is involved
+            types = (*map(type, args), *map(type, kwargs.values()))
+            if _SIMPLE.issuperset(types):
+                quick = (cls, args, tuple(kwargs.items()), types)
+                if (known := cache.get(quick)) is not None:
+                    return known
+        values = cls.get_param_values(parameters, args, kwargs)  # type: ignore[attr-defined]
+        forms = {
+            name: canonical(parameter, name, value)
+            for (name, parameter), (_, value) in zip(parameters, values, strict=True)
+        }
+        place = (cls, tuple(forms.values()))
+        instance = cache.get(place) if cache is not None else None
+        if instance is None:
+            instance = _make(cls, args, kwargs, (args, kwargs, values, forms))
+            if cache is not None:
+                cache[place] = instance
+        if quick is not None and cache is not None:
+            cache[quick] = instance
+        return instance
+
+
+def _make(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any], pending: tuple[Any, ...]) -> Any:
+    """Return a new instance that does not have to look for its parameter values once more."""
+    instance = cls.__new__(cls, *args, **kwargs)
+    instance.__dict__[_PENDING] = pending
+    instance.__init__(*args, **kwargs)
+    instance.__dict__.pop(_PENDING, None)
+    return instance
+
+
+def values_and_forms(
+    task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[tuple[str, Any]], dict[str, Canonical]]:
+    """Return the parameter values of a new instance and their canonical forms.
+
+    They were found already unless the task has an `__init__` of its own that passes on other arguments.
+    """
+    pending = task.__dict__.get(_PENDING)
+    if pending is not None:
+        given_args, given_kwargs, values, forms = pending
+        same_args = len(args) == len(given_args) and all(map(operator.is_, args, given_args))
+        if same_args and kwargs.keys() == given_kwargs.keys():
+            if all(value is given_kwargs[name] for name, value in kwargs.items()):
+                return values, forms
+    parameters = type(task).get_params()
+    values = type(task).get_param_values(parameters, args, kwargs)
+    return values, {
+        name: canonical(parameter, name, value)
+        for (name, parameter), (_, value) in zip(parameters, values, strict=True)
+    }
+
+
+def find_values(
+    family: str, names: tuple[str, ...], parameters: Parameters, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[tuple[str, Any]]:
+    """Return `(name, value)` for each parameter: given ones, then the command line, the configuration, the default.
+
+    `names` are those under which the class is looked up on the command line and in the configuration. The meaning is
+    luigi's (`Task.get_param_values`), without its walk through everything at each call.
+
+    Raises:
+        UnknownParameterException, DuplicateParameterException, MissingParameterException: as luigi does.
+    """
+    called = f"{family}[args={args}, kwargs={kwargs}]" if args or kwargs else family
+    known = dict(parameters)
+    result: dict[str, Any] = {}
+    if args:
+        positional = [item for item in parameters if item[1].positional]
+        if len(args) > len(positional):
+            raise UnknownParameterException(f"{called}: takes at most {len(positional)} parameters ({len(args)} given)")
+        for (name, parameter), value in zip(positional, args, strict=False):
+            result[name] = parameter.normalize(value)
+    for name, value in kwargs.items():
+        if name in result:
+            raise DuplicateParameterException(f"{called}: parameter {name} was already set as a positional parameter")
+        if name not in known:
+            hint = errors.did_you_mean(name, known)
+            raise UnknownParameterException(f"{called}: unknown parameter {name}" + (f" ({hint})" if hint else ""))
+        result[name] = known[name].normalize(value)
+    for name, parameter in parameters:
+        if name not in result:
+            result[name] = _default(called, names, name, parameter)
+    return [(name, tuple(value) if isinstance(value := result[name], (list, set)) else value) for name in known]
+
+
+def _default(called: str, names: tuple[str, ...], name: str, parameter: luigi.Parameter[Any]) -> Any:
+    try:
+        value = default_value(names, name, parameter)
+    except Exception as error:  # a parameter's own parse()
+        raise ValueError(f"{called}: Error when parsing the default value of '{name}'") from error
+    if value is luigi.parameter._no_value:
+        raise MissingParameterException(f"{called}: requires the '{name}' parameter to be set")
+    return parameter.normalize(value)
+
+
+def default_value(names: tuple[str, ...], name: str, parameter: luigi.Parameter[Any]) -> Any:
+    """Return what a parameter is when nobody gives it: luigi's no-value marker where it must be given."""
+    no_value = luigi.parameter._no_value
+    parser = CmdlineParser.get_instance()
+    if parser is not None:
+        for task_name in names:
+            text = getattr(parser.known_args, f"{task_name}_{name}", None)
+            if text:
+                return parameter.parse(text)
+    config = luigi.configuration.get_config()
+    places: list[tuple[str, str]] = [(task_name, name) for task_name in names]
+    if parameter._config_path:
+        places.append((parameter._config_path["section"], parameter._config_path["name"]))
+    for section, option in places:
+        if has_section(config, section):
+            value = parameter._get_value_from_config(section, option)
+            if value is not no_value:
+                return value
+    return parameter._default
+
+
+def has_section(config: Any, section: str) -> bool:
+    """Say whether luigi's configuration, in whichever of its formats, has a section."""
+    ask: Callable[[str], bool] | None = getattr(config, "has_section", None)
+    return ask(section) if ask is not None else section in config.sections()
+
+
+_warned: set[tuple[str, str]] = set()
+
+
+def warn_of_unconsumed(names: tuple[str, ...], known: set[str], ignored: set[str]) -> None:
+    """Warn, once, of what a configuration section sets and its task does not have, as luigi does."""
+    config = luigi.configuration.get_config()
+    for section in names:
+        if not has_section(config, section):
+            continue
+        for option, value in config[section].items():
+            name = option.replace("-", "_")
+            if name in known or name in ignored or (section, name) in _warned:
+                continue
+            _warned.add((section, name))
+            warnings.warn(
+                f"The configuration contains the parameter '{name}' with value '{value}' that is not consumed by the "
+                f"task '{section}'.",
+                UnconsumedParameterWarning,
+                stacklevel=2,
+            )

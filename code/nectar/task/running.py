@@ -1,0 +1,161 @@
+"""Record around `run()`, under whichever engine calls it: once, outermost, and also where it is a generator."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any
+
+import luigi
+from luigi.task import DynamicRequirements, flatten
+
+from nectar import stores
+from nectar.recording.attempt import Attempt, Work
+from nectar.records import InputEntry
+from nectar.settings import Drift
+from nectar.task import closure, code
+
+if TYPE_CHECKING:
+    from nectar.task.base import Task
+
+
+def wrap(task: Task) -> None:
+    """Make `task.run()` record; an instance attribute, so that no override of `run` in a class can slip past it."""
+    task.__dict__["run"] = functools.partial(run_recorded, task)
+
+
+def run_recorded(task: Task) -> Any:
+    """Run a task's own `run()` as one attempt; a generator is returned as one.
+
+    Raises: what `run()` raises; MissingOutput and its like where its outputs are not fit to be published.
+    """
+    body: Callable[[Task], Any] = type(task).run
+    if inspect.isgeneratorfunction(body):
+        return _driven(task, functools.partial(body, task))
+    attempt = _begin(task)
+    try:
+        with attempt.capturing():
+            result = body(task)
+        if isinstance(result, Generator):
+            return _driven(task, lambda: result, attempt)
+        _succeeded(task, attempt)
+    except BaseException as error:
+        _failed(task, attempt, error)
+        raise
+    return result
+
+
+def _driven(
+    task: Task, make: Callable[[], Generator[Any, Any, Any]], attempt: Attempt | None = None
+) -> Generator[Any, Any, Any]:
+    """Drive a generator's steps, each captured, until it ends, fails, or is dropped.
+
+    luigi drops a generator at the first requirement that is not complete and later begins anew; what was written
+    until then is gone, and it does not count as a failed attempt.
+    """
+    attempt = attempt or _begin(task)
+    steps = make()
+    try:
+        answer = None
+        while True:
+            with attempt.capturing():
+                try:
+                    wanted = steps.send(answer)
+                except StopIteration:
+                    break
+            attempt.note_dynamic(_entries(enumerate(_flat(wanted)), with_files=False))
+            answer = yield wanted
+        _succeeded(task, attempt)
+    except GeneratorExit:
+        with attempt.capturing():
+            steps.close()
+        task._nectar.staging = None
+        attempt.drop()
+        raise
+    except BaseException as error:
+        _failed(task, attempt, error)
+        raise
+
+
+def _succeeded(task: Task, attempt: Attempt) -> None:
+    task._nectar.outcome = attempt.succeed()
+    task._nectar.staging = None
+
+
+def _failed(task: Task, attempt: Attempt, error: BaseException) -> None:
+    task._nectar.staging = None
+    task._nectar.outcome = attempt.fail(error)
+
+
+def _begin(task: Task) -> Attempt:
+    state = task._nectar
+    state.outcome = None
+    attempt = Attempt(work_of(task))
+    state.staging = attempt.staging
+    return attempt
+
+
+def work_of(task: Task) -> Work:
+    """Return all that recording has to know of a task.
+
+    Raises: as `nectar.task.closure.identify`, and StoreUnreachable.
+    """
+    from nectar.task.base import split_outputs
+
+    identity = closure.identify(task)
+    own, foreign = split_outputs(task)
+    store, address = task.target_store(), task.target_address()
+    requirements = closure.requirements_of(task)
+    found = store.inspect(address, tuple(own))
+    digest = code.digest(type(task))
+    replaces = found.version if found.complete and _is_to_be_replaced(task, own, foreign, found) else None
+    sources = [one for one in requirements.values() if getattr(one, "reads_file", False)]
+
+    def still_valid() -> None:
+        for source in sources:
+            source.check_unchanged()  # type: ignore[attr-defined]
+
+    return Work(
+        subject=repr(task),
+        address=address,
+        identity=identity,
+        store=store,
+        outputs=tuple(own),
+        foreign=tuple(map(str, foreign)),
+        params=task.shown_params(),
+        inputs=dict(zip(requirements, _entries(requirements.items(), with_files=True), strict=True)),
+        code=None if digest is None else {"digest": digest.digest, "parts": dict(digest.parts)},
+        replaces=replaces,
+        still_valid=still_valid,
+    )
+
+
+def _is_to_be_replaced(task: Task, own: Any, foreign: list[luigi.Target], found: stores.Inspection) -> bool:
+    """Say whether a complete target is in the way of an attempt that is wanted all the same."""
+    if task._nectar.forced or not own:
+        return True
+    if not all(one.exists() for one in foreign):
+        return True
+    recorded = found.record.code if found.record is not None else None
+    return task.drift_policy() is Drift.RERUN and code.drifted(type(task), recorded)
+
+
+def _entries(requirements: Iterable[tuple[Any, luigi.Task]], *, with_files: bool) -> list[InputEntry]:
+    from nectar.task.base import Task
+
+    entries = []
+    for _, requirement in requirements:
+        if not isinstance(requirement, Task):
+            entries.append(InputEntry(closure.reference(requirement), None, None, None))
+            continue
+        address, files = requirement.target_address(), None
+        if with_files:
+            record = requirement.target_store().inspect(address).record
+            files = {entry.name: entry.sha256 for entry in record.files} if record is not None else None
+        entries.append(InputEntry(repr(requirement), address.path, requirement.output_id, files))
+    return entries
+
+
+def _flat(wanted: Any) -> list[luigi.Task]:
+    return list(wanted.flat_requirements if isinstance(wanted, DynamicRequirements) else flatten(wanted))

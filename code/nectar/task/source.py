@@ -1,0 +1,100 @@
+"""Stand for an input file that no task makes: its content counts in the identity of whatever reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import luigi
+
+from nectar import errors, identity
+from nectar.identity import Identity
+from nectar.recording.sealing import digest_of
+from nectar.task.base import Task
+
+
+class FileTarget(luigi.LocalTarget):
+    """An input file."""
+
+    def load(self) -> Any:
+        """Return the value in the file, by the format of its suffix.
+
+        Raises:
+            NoFormat: when no safe format belongs to the suffix.
+        """
+        from nectar import formats
+
+        return formats.load(self.path)
+
+
+class FileSource(Task):
+    """An input file that lies outside of the store; `FileSource(path)` goes into `requires()`.
+
+    What counts is the file's name and the sha256 of its content, not the folder it lies in. The file is read anew in
+    each plan, so that a changed file makes new targets downstream.
+    """
+
+    path: str = luigi.Parameter(description="the file")  # type: ignore[assignment]
+
+    family = "nectar.FileSource"
+    reads_file = True
+    run = None  # type: ignore[assignment]  # external: luigi's mark
+
+    def output(self) -> FileTarget:
+        """Return the file as a luigi target."""
+        return FileTarget(self.path)  # type: ignore[no-untyped-call]
+
+    def identify_with(self, inputs: Mapping[str, str]) -> Identity:
+        """Return an identity in which the file's content counts.
+
+        Raises:
+            MissingInput: when the file cannot be read.
+        """
+        document = identity.task_document(
+            self.identity_family(), self._version_text(), {"name": os.path.basename(self.path)}, inputs, ()
+        )
+        self._signature = _signature(self.path)
+        document["content"] = _content(self.path)
+        return identity.identify(document)
+
+    def check_unchanged(self) -> None:
+        """Make sure that the file still is what the identity says.
+
+        Raises:
+            IdentityChanged: when its content is another.
+            MissingInput: when it cannot be read.
+        """
+        known = self._nectar.identity
+        if known is None or _signature(self.path) == self._signature:
+            return
+        if known.document["content"] != _content(self.path):
+            raise errors.IdentityChanged(
+                f"the input file `{self.path}` changed after the plan was made: its content is not what was identified",
+                hint="run again when the file is at rest",
+            )
+        self._signature = _signature(self.path)
+
+    _signature: tuple[int, ...] = ()
+
+
+def _signature(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise _missing(path, error) from error
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _content(path: str) -> str:
+    try:
+        return digest_of(path)[1]
+    except OSError as error:
+        raise _missing(path, error) from error
+
+
+def _missing(path: str, error: OSError) -> errors.MissingInput:
+    return errors.MissingInput(
+        f"the input file `{path}` cannot be read: {os.strerror(error.errno or 0).lower()}",
+        hint="check the path; a relative one starts at the folder where the command is run",
+    )
