@@ -1,0 +1,82 @@
+"""Import one chain and answer with its description: `python -m nectar.chain.importer`, a process that lives for that.
+
+The request is a JSON text in the first argument, the answer one line of JSON on the file descriptor that it names:
+standard output belongs to the chain's module. `nectar.chain.isolation` starts these processes and reads the answers.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from nectar.chain import project
+from nectar.chain.description import BrokenChain, ChainDescription
+from nectar.chain.faults import broken_by
+from nectar.chain.finder import ChainName
+
+CLOCK_GRAIN_NS = 20_000_000  #: how far a file system's clock may lag: Linux stamps files at its timer's ticks
+STANDARD_ERROR = 2
+
+
+def main(request: dict[str, Any]) -> None:
+    """Carry out one request and end the process, whatever threads and exit handlers the chain has left behind."""
+    channel = int(request["channel"])
+    os.set_inheritable(channel, False)
+    # Shows where the import hangs, or crashed, and ends it also when nobody is left to do so.
+    faulthandler.enable(STANDARD_ERROR)
+    faulthandler.dump_traceback_later(float(request["limit_s"]), exit=True, file=STANDARD_ERROR)
+    root = str(request["root"])
+    sys.path[:] = request["path"]
+    sys.argv[1:] = []
+    os.chdir(root)
+    project.bind(Path(root))
+    process = os.getpid()
+    answer = _import(ChainName.parse(request["chain"]), root)
+    if os.getpid() == process:  # the module may have forked: one answer is enough
+        _send(channel, answer)
+    os._exit(0)
+
+
+def _import(chain: ChainName, root: str) -> dict[str, object]:
+    started_ns = time.time_ns()
+    try:
+        description = _describe(chain, root)
+    except BaseException as error:  # whatever the author's module raises is the answer, exits too
+        return {"broken": broken_by(error, chain, root).to_json()}
+    try:
+        files = {file: _stamp(os.path.join(root, file)) for file in project.loaded_files(root)}
+    except OSError as error:
+        gone = BrokenChain(chain.path, f"a file went away during the import: {error}", "")
+        return {"broken": gone.to_json()}
+    # A file written so late may have been read before or after it was.
+    is_settled = all(modified_ns < started_ns - CLOCK_GRAIN_NS for modified_ns, _ in files.values())
+    return {"description": description.to_json(), "files": files, "settled": is_settled}
+
+
+def _describe(chain: ChainName, root: str) -> ChainDescription:
+    module = importlib.import_module(chain.module)
+    from nectar.chain import inspection
+
+    return inspection.describe_module(module, chain, Path(root, chain.file).read_bytes())
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    status = os.stat(file)
+    return status.st_mtime_ns, status.st_size
+
+
+def _send(channel: int, answer: dict[str, object]) -> None:
+    # A text of the module may hold lone surrogates, which no UTF-8 can carry.
+    data = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    with open(channel, "wb") as pipe:
+        pipe.write(data)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
