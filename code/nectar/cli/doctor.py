@@ -1,0 +1,27 @@
+"""`nectar doctor`."""
+
+from __future__ import annotations
+
+import click
+
+from nectar import settings
+from nectar.cli import console
+
+
+@click.command()
+@console.json_option
+def doctor(as_json: bool) -> int:
+    """Look at everything that the project needs; the exit code is that of the worst thing found."""
+    from nectar.actions.doctor import examine
+
+    checks = examine(settings.current())
+    if as_json:
+        console.print_json([check.to_json() for check in checks])
+    else:
+        out = console.out()
+        for check in checks:
+            mark = ("ok     ", "green") if check.ok else ("wrong  ", "red")
+            out.print(console.tinted(mark, (f"{check.name}: ", "bold"), (check.detail, "")))
+            if check.hint:
+                out.print(f"       hint: {check.hint}", style="cyan")
+    return max((int(check.exit_code) for check in checks if not check.ok), default=0)

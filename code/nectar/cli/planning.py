@@ -1,0 +1,108 @@
+"""`nectar plan` and `nectar explain`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from nectar import settings
+from nectar.cli import console
+from nectar.cli.words import CONTEXT, task_arguments
+
+if TYPE_CHECKING:
+    from nectar.actions.explain import Explanation
+    from nectar.plans import Plan
+
+_STYLES = {"run": "green", "skip": "dim", "blocked": "red"}
+
+
+@click.command(context_settings=CONTEXT)
+@console.json_option
+@click.option("--all", "everything", is_flag=True, help="List complete tasks, too.")
+@task_arguments
+def plan(as_json: bool, everything: bool, chain: str, task: str, words: tuple[str, ...]) -> None:
+    """Say what a run of TASK would do, and do nothing."""
+    from nectar.actions.plan import plan as make
+    from nectar.actions.resolve import task_of
+
+    root = task_of(settings.current(), chain, task, words)
+    made = make(root)
+    if as_json:
+        console.print_json(made.to_json())
+    else:
+        _print_plan(made, type(root).__module__, everything)
+
+
+def _print_plan(made: Plan, module: str, everything: bool) -> None:
+    out = console.out()
+    counts = ", ".join(f"{count:,} to {action.value}" for action, count in made.counts.items() if count)
+    unseen = made.identified - len(made.steps)
+    out.print(f"{console.count_text(len(made.steps), 'task')}: {counts}", style="bold")
+    if unseen > 0:
+        out.print(f"{console.count_text(unseen, 'task')} behind complete targets not looked at", style="dim")
+    for step in made.steps:
+        if step.action.value == "skip" and not everything and not step.drift:
+            continue
+        reasons = "; ".join(map(str, step.reasons)) or ("its code has changed since: drift" if step.drift else "")
+        out.print(
+            console.tinted(
+                (f"{step.action.value:<8}", _STYLES[step.action.value]),
+                (console.short_name(step.task, module), ""),
+                (f"  {reasons}" if reasons else "", "dim"),
+            )
+        )
+
+
+@click.command(context_settings=CONTEXT)
+@console.json_option
+@task_arguments
+def explain(as_json: bool, chain: str, task: str, words: tuple[str, ...]) -> None:
+    """Say why each task would run: what changed, from what to what, and how to silence it."""
+    from nectar.actions.explain import explain as make
+    from nectar.actions.resolve import task_of
+
+    root = task_of(settings.current(), chain, task, words)
+    found = make(root)
+    if as_json:
+        console.print_json([one.to_json() for one in found])
+        return
+    if not found:
+        console.out().print("all is complete: nothing would run")
+    for one in found:
+        _print_explanation(one, type(root).__module__)
+
+
+def _print_explanation(one: Explanation, module: str) -> None:
+    out = console.out()
+    out.print(
+        console.tinted(
+            (f"{one.action.value:<8}", _STYLES[one.action.value]), (console.short_name(one.task, module), "bold")
+        )
+    )
+    for reason in one.reasons:
+        out.print(f"        {reason}")
+    for change in one.changes:
+        of_task = f" ({console.short_name(change.task, module)})" if change.task else ""
+        out.print(f"        {_what(change.component)}{of_task}: {_shown(change.old)} -> {_shown(change.new)}")
+        out.print(f"        {' ' * 2}{change.silence}", style="dim")
+    if one.compared_with:
+        out.print(f"        compared with {one.compared_with}", style="dim")
+    for part in one.drift:
+        out.print(f"        code {part.kind.value}: {part.name}")
+    if one.silence:
+        out.print(f"        {one.silence}", style="dim")
+
+
+def _what(component: str) -> str:
+    kind, _, name = component.partition(".")
+    return {"params": f"parameter `{name}` changed", "inputs": f"upstream `{name}` changed"}.get(
+        kind, f"{component} changed"
+    )
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "(none)"
+    text = str(value)
+    return text[:12] if len(text) == 64 else text or "(empty)"

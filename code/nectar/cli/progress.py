@@ -1,0 +1,97 @@
+"""Show a run while it runs: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from nectar.cli import console
+from nectar.execution.outcome import Event, EventKind, StepStatus
+
+REFRESH_PER_SECOND = 8
+SHOWN_TASKS = 8  #: of those at work
+
+
+class Progress:
+    """A listener that shows on stderr what it hears."""
+
+    def __init__(self, module: str, *, quiet: bool, plain: bool) -> None:
+        self._module = module
+        self._console = console.err()
+        self._quiet = quiet
+        self._planned = 0
+        self._ended = 0
+        self._failed = 0
+        self._at_work: dict[str, tuple[float, str]] = {}  # task -> monotonic start, its own word
+        self._started = time.monotonic()
+        self._guard = threading.RLock()
+        live = self._console.is_terminal and not quiet and not plain
+        self._live = (
+            Live(self, console=self._console, refresh_per_second=REFRESH_PER_SECOND, transient=True) if live else None
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def listen(self, event: Event) -> None:
+        """Take in one event."""
+        with self._guard:
+            if event.kind is EventKind.RUN_STARTED:
+                self._planned = event.planned or 0
+                if self._live is not None and self._planned:
+                    self._live.start()
+            elif event.kind is EventKind.STEP_STARTED and event.task is not None:
+                self._at_work[event.task] = (time.monotonic(), "")
+                self._say(f"run     {self._short(event.task)}")
+            elif event.kind in (EventKind.STEP_MESSAGE, EventKind.STEP_PROGRESS) and event.task is not None:
+                started, _ = self._at_work.get(event.task, (time.monotonic(), ""))
+                unit = " %" if event.kind is EventKind.STEP_PROGRESS else ""
+                self._at_work[event.task] = (started, f"{event.detail}{unit}")
+                self._say(f"        {self._short(event.task)}: {event.detail}{unit}")
+            elif event.kind is EventKind.STEP_ENDED and event.step is not None:
+                self._take_end(event)
+
+    def _take_end(self, event: Event) -> None:
+        step = event.step
+        assert step is not None
+        self._at_work.pop(step.task, None)
+        name = self._short(step.task)
+        if step.status is StepStatus.SUCCEEDED:
+            self._ended += 1
+            self._say(f"done    {name}  {console.seconds_text(step.seconds)}")
+        elif step.status is StepStatus.FAILED:
+            self._ended += 1
+            self._failed += 1
+            target = self._live.console if self._live is not None else self._console
+            target.print(console.tinted(("failed  ", "bold red"), (f"{name}: {step.error}", "")))
+
+    def _say(self, line: str) -> None:
+        if self._live is None and not self._quiet:
+            self._console.print(line)
+
+    def _short(self, task: str) -> str:
+        return console.short_name(task, self._module)
+
+    def __rich__(self) -> Table:
+        """Return what the terminal shows now."""
+        with self._guard:
+            grid = Table.grid(padding=(0, 1))
+            total = max(self._planned, self._ended + len(self._at_work), 1)
+            counts = f"{self._ended}/{total}" + (f", {self._failed} failed" if self._failed else "")
+            elapsed = console.seconds_text(time.monotonic() - self._started)
+            grid.add_row(ProgressBar(total=total, completed=self._ended, width=30), counts, elapsed)
+            for task, (started, word) in list(self._at_work.items())[:SHOWN_TASKS]:
+                seconds = console.seconds_text(time.monotonic() - started)
+                grid.add_row(console.tinted((self._short(task), "cyan")), word, seconds)
+            return grid

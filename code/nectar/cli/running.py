@@ -1,0 +1,89 @@
+"""`nectar run`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+import luigi
+
+from nectar import settings
+from nectar.cli import console
+from nectar.cli.progress import Progress
+from nectar.cli.words import CONTEXT, task_arguments
+from nectar.execution.outcome import Event, EventKind, RunResult, StepStatus
+
+
+@click.command(context_settings=CONTEXT)
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line; the last is the result.")
+@click.option("--echo", is_flag=True, help="Also show what tasks print; it is in their logs in any case.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but what went wrong.")
+@task_arguments
+def run(as_json: bool, echo: bool, quiet: bool, chain: str, task: str, words: tuple[str, ...]) -> int:
+    """Make TASK of CHAIN and all that it needs; what is complete is left as it is.
+
+    CHAIN is a chain's name such as `etl/flights_chain`. The task's own parameters follow its name.
+    """
+    from nectar.actions.resolve import task_of
+    from nectar.actions.run import run as carry_out
+
+    root = task_of(settings.current(), chain, task, words)
+    module = type(root).__module__
+    if as_json:
+        result = carry_out(root, listener=_print_event, echo=False)
+        click.echo(json.dumps({"event": EventKind.RUN_ENDED.value, **result.to_json()}, ensure_ascii=False))
+        return int(result.exit_code)
+    with Progress(module, quiet=quiet, plain=echo) as progress:
+        result = carry_out(root, listener=progress.listen, echo=echo)
+    _print_summary(result, root, module, " ".join((chain, task, *words)), quiet=quiet)
+    return int(result.exit_code)
+
+
+def _print_event(event: Event) -> None:
+    if event.kind is not EventKind.RUN_ENDED:
+        click.echo(json.dumps(event.to_json(), ensure_ascii=False))
+
+
+def _print_summary(result: RunResult, root: luigi.Task, module: str, command: str, *, quiet: bool) -> None:
+    err = console.err()
+    for step in result.steps:
+        if step.status in (StepStatus.FAILED, StepStatus.BLOCKED):
+            name = console.short_name(step.task, module)
+            err.print(console.tinted((f"{step.status.value}  ", "bold red"), (name, "bold")))
+            err.print(f"        {step.error}")
+            if step.logs:
+                err.print(f"        logs: {_store_url(root)}/{step.logs}", style="dim")
+    if result.interrupted:
+        err.print("interrupted: what was finished is kept", style="bold yellow")
+    counts = [f"{count:,} {status.value}" for status, count in result.counts.items() if count]
+    if not result.success:
+        err.print(f"{', '.join(counts)} in {console.seconds_text(result.seconds)}", style="bold")
+        err.print(f"hint: mend it and run again: nectar run {command}", style="cyan")
+        return
+    if quiet:
+        return
+    made = result.counts[StepStatus.SUCCEEDED]
+    if made:
+        skipped = result.counts[StepStatus.SKIPPED]
+        also = f", {skipped:,} were complete" if skipped else ""
+        err.print(
+            f"{console.count_text(made, 'task')} made in {console.seconds_text(result.seconds)}{also}", style="bold"
+        )
+    else:
+        err.print("all is complete: nothing to do", style="bold")
+    for place in _outputs(root):
+        click.echo(place)
+
+
+def _store_url(root: luigi.Task) -> str:
+    ask = getattr(root, "target_store", None)
+    return str(ask().url) if ask is not None else settings.current().store_url
+
+
+def _outputs(root: luigi.Task) -> list[str]:
+    """Return where the results are: paths where they are local, URLs elsewhere."""
+    places = []
+    for one in luigi.task.flatten(root.output()):
+        url = getattr(one, "url", None)
+        places.append(str(getattr(one, "path", one)) if url is None or url.startswith("file:") else url)
+    return places

@@ -1,0 +1,193 @@
+"""`nectar status`, `show`, `logs`, `path`, `verify` and `adopt`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nectar import settings
+from nectar.cli import console
+from nectar.cli.words import CONTEXT, target_arguments, task_arguments
+from nectar.errors import ExitCode
+
+if TYPE_CHECKING:
+    from nectar.actions.show import Shown
+
+
+@click.command()
+@console.json_option
+@click.argument("chain", required=False)
+def status(as_json: bool, chain: str | None) -> None:
+    """Count what the store has of each task of CHAIN, or of all: complete targets, broken ones, their size."""
+    from nectar.actions.status import status as count
+    from nectar.stores import open_store
+
+    store = open_store()
+    found = count(store, _prefix(chain))
+    if as_json:
+        console.print_json({"store": store.url, "tasks": [one.to_json() for one in found]})
+        return
+    if not found:
+        console.out().print(f"nothing in `{store.url}`" + (f" of `{chain}`" if chain else "") + " yet")
+        return
+    table = console.table("task", ">complete", ">broken", ">size", "newest")
+    for one in found:
+        size, newest = console.size_text(one.size), console.time_text(one.newest)
+        table.add_row(one.task.removeprefix("chains/"), str(one.complete), str(one.broken), size, newest)
+    console.print_table(table)
+    for one in found:
+        for problem in one.problems:
+            console.err().print(f"broken: {problem}", style="yellow")
+
+
+def _prefix(chain: str | None) -> str:
+    """Return the part of the store that a chain's name, or a path in the store, means."""
+    if not chain:
+        return ""
+    name = chain.removesuffix(".py").strip("/")
+    return name if name.startswith("chains/") else f"chains/{name}"
+
+
+@click.command(context_settings=CONTEXT)
+@console.json_option
+@target_arguments
+def show(as_json: bool, words: tuple[str, ...]) -> int:
+    """Show a target: its record, its files, and the attempts at it that failed."""
+    from nectar.actions.show import show as look
+    from nectar.actions.targets import find_target
+
+    found = look(find_target(settings.current(), words))
+    if as_json:
+        console.print_json(found.to_json())
+    else:
+        _print_shown(found)
+    return int(ExitCode.OK if found.inspection.complete else ExitCode.TASK_FAILED)
+
+
+def _print_shown(found: Shown) -> None:
+    out = console.out()
+    style = "green" if found.inspection.complete else "red"
+    out.print(console.tinted((found.path, "bold"), (f"  {found.inspection.state.value}", style)))
+    if found.inspection.problem:
+        out.print(f"  {found.inspection.problem}", style="red")
+    record = found.inspection.record
+    if record is not None:
+        where = record.provenance
+        made = f"{console.time_text(record.ended_at)}, in {console.seconds_text(record.seconds)}"
+        out.print(f"  made      {made}" + (" (adopted)" if record.adopted else ""))
+        if where:
+            out.print(f"  by        {where.get('user')} on {where.get('host')}, attempt {record.attempt_number}")
+            git = where.get("git")
+            if git:
+                out.print(f"  commit    {git['commit'][:12]}" + (" with uncommitted changes" if git["dirty"] else ""))
+        if record.run_id:
+            out.print(f"  run       {record.run_id}")
+        out.print(f"  task      {record.identity.get('task')}  version {record.identity.get('version') or '(none)'}")
+        for name, value in record.identity.get("params", {}).items():
+            out.print(f"  --{name.replace('_', '-')} {value}")
+        for path, entry in record.inputs.items():
+            out.print(f"  input {path:<4}{entry.task}", style="dim")
+        for file in record.files:
+            out.print(f"  {console.size_text(file.size):>9}  {file.name}  sha256 {file.sha256[:16]}")
+            out.print(f"             {found.urls[file.name]}", style="dim")
+        for name in record.foreign:
+            out.print(f"  elsewhere  {name}")
+    for name in found.inspection.files:
+        out.print(f"  without a record: {name}")
+    for one in found.attempts:
+        out.print(f"  attempt {one.attempt} {'at work, or died' if one.running else 'failed'}", style="yellow")
+
+
+@click.command(context_settings=CONTEXT)
+@console.json_option
+@click.option("--attempt", help="The beginning of an attempt's name; by default the newest.")
+@click.option("--stdout", "only", flag_value="stdout", help="Only what went to stdout, as it was.")
+@click.option("--stderr", "only", flag_value="stderr", help="Only what went to stderr, as it was.")
+@target_arguments
+def logs(as_json: bool, attempt: str | None, only: str | None, words: tuple[str, ...]) -> None:
+    """Print what a task printed: the newest attempt, failed ones and those at work included."""
+    from nectar.actions.logs import logs as read
+    from nectar.actions.targets import find_target
+
+    found = read(find_target(settings.current(), words), attempt)
+    if as_json:
+        console.print_json(found.to_json())
+        return
+    if only is not None:
+        click.echo(getattr(found, only), nl=False)
+        return
+    console.err().print(f"{found.path} ({found.state})", style="bold")
+    for name, text in (("stdout", found.stdout), ("stderr", found.stderr)):
+        console.err().print(f"--- {name}" + ("" if text else " (empty)"), style="dim")
+        sys.stderr.flush()
+        click.echo(text, nl=bool(text) and not text.endswith("\n"))
+
+
+@click.command(context_settings=CONTEXT)
+@console.json_option
+@click.option("--url", "as_url", is_flag=True, help="Print URLs.")
+@task_arguments
+def path(as_json: bool, as_url: bool, chain: str, task: str, words: tuple[str, ...]) -> int:
+    """Print where TASK's outputs lie, whether they are there yet or not."""
+    from nectar.actions.resolve import address_of, task_of
+    from nectar.task.base import split_outputs
+
+    root = task_of(settings.current(), chain, task, words)
+    address = address_of(root)
+    targets = list(split_outputs(root)[0].values())
+    if as_json:
+        outputs = {one.name: {"path": one.path, "url": one.url} for one in targets}
+        console.print_json({"target": address.path, "complete": root.complete(), "outputs": outputs})
+    else:
+        for one in targets:
+            click.echo(one.url if as_url else one.path)
+    return int(ExitCode.OK)
+
+
+@click.command()
+@console.json_option
+@click.argument("places", nargs=-1, metavar="[CHAIN|PATH]...")
+def verify(as_json: bool, places: tuple[str, ...]) -> int:
+    """Check that targets have the bytes that their records say; what has not is put into quarantine and made again."""
+    from nectar.actions.verify import check, quarantine
+    from nectar.stores import open_store
+
+    store = open_store()
+    checked = [one for place in places or ("",) for one in check(store, _prefix(place))]
+    done = quarantine(store, checked)
+    bad = [one for one in done if one.problem is not None]
+    if as_json:
+        console.print_json([one.to_json() for one in done])
+    else:
+        for one in bad:
+            console.out().print(console.tinted(("bad  ", "red"), (f"{one.path}: {one.problem}", "")))
+            if one.quarantined:
+                console.out().print(f"     kept in {one.quarantined}", style="dim")
+        console.out().print(f"{console.count_text(len(done), 'target')} checked, {len(bad)} bad", style="bold")
+    return int(ExitCode.TASK_FAILED if bad else ExitCode.OK)
+
+
+@click.command(context_settings=CONTEXT)
+@console.json_option
+@click.option(
+    "--from",
+    "folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Take the files from here; by default they lie in the target's own folder.",
+)
+@task_arguments
+def adopt(as_json: bool, folder: Path | None, chain: str, task: str, words: tuple[str, ...]) -> None:
+    """Write a record for a target of TASK that another tool made, so that it counts as complete."""
+    from nectar.actions.adopt import adopt as take
+    from nectar.actions.resolve import task_of
+
+    adopted = take(task_of(settings.current(), chain, task, words), folder)
+    if as_json:
+        console.print_json(adopted.to_json())
+    elif adopted.won:
+        console.out().print(f"adopted {adopted.path}: {console.listed(adopted.files)}")
+    else:
+        console.out().print(f"{adopted.path} is complete already: nothing was changed")

@@ -1,0 +1,123 @@
+"""The values in which an execution tells what happens: events while it runs, results when it has ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from nectar.errors import ExitCode
+
+
+class StepStatus(str, Enum):
+    """How a task ended in a run."""
+
+    SKIPPED = "skipped"  #: it was complete
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    NOT_RUN = "not run"  #: something that it requires failed, or the run was stopped
+    BLOCKED = "blocked"  #: something that nobody here makes is missing
+
+
+class EventKind(str, Enum):
+    """What happened."""
+
+    RUN_STARTED = "run started"
+    STEP_STARTED = "step started"
+    STEP_MESSAGE = "step message"  #: the task's own word about its progress
+    STEP_PROGRESS = "step progress"  #: the task's own percentage
+    STEP_ENDED = "step ended"
+    RUN_ENDED = "run ended"
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """How one task ended."""
+
+    ref: str
+    task: str
+    status: StepStatus
+    path: str | None = None  #: of its target
+    seconds: float = 0.0
+    error: str | None = None  #: the last line of the traceback
+    logs: str | None = None  #: place of its logs in the store
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as a JSON value."""
+        return {
+            "task": self.task,
+            "status": self.status.value,
+            "path": self.path,
+            "seconds": round(self.seconds, 6),
+            "error": self.error,
+            "logs": self.logs,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a run."""
+
+    kind: EventKind
+    at: datetime  #: UTC, aware
+    run_id: str
+    task: str | None = None
+    step: StepResult | None = None  #: of STEP_ENDED
+    detail: str | None = None  #: of STEP_MESSAGE and STEP_PROGRESS
+    planned: int | None = None  #: of RUN_STARTED: tasks that will run
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event as a JSON value."""
+        document: dict[str, Any] = {"event": self.kind.value, "at": self.at.isoformat(), "run_id": self.run_id}
+        if self.step is not None:
+            return document | self.step.to_json()
+        for name in ("task", "detail", "planned"):
+            if getattr(self, name) is not None:
+                document[name] = getattr(self, name)
+        return document
+
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended."""
+
+    run_id: str
+    steps: tuple[StepResult, ...]
+    seconds: float
+    interrupted: bool = False
+
+    @property
+    def success(self) -> bool:
+        """True when all that was asked for is there."""
+        wanted = (StepStatus.SKIPPED, StepStatus.SUCCEEDED)
+        return not self.interrupted and all(step.status in wanted for step in self.steps)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command tells the shell."""
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
+        return ExitCode.OK if self.success else ExitCode.TASK_FAILED
+
+    @property
+    def counts(self) -> dict[StepStatus, int]:
+        """How many tasks ended in each way."""
+        counted = Counter(step.status for step in self.steps)
+        return {status: counted[status] for status in StepStatus}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as a JSON value."""
+        return {
+            "run_id": self.run_id,
+            "success": self.success,
+            "interrupted": self.interrupted,
+            "seconds": round(self.seconds, 6),
+            "counts": {status.value: count for status, count in self.counts.items()},
+            "steps": [step.to_json() for step in self.steps],
+        }
