@@ -251,11 +251,10 @@ class StoreNotSupported(StoreError):
     http_status = 400
 
 
-class UnsafePath(StoreError):
+class UnsafePath(NectarError):
     """A path in the store leads out of it."""
 
     code = "unsafe-path"
-    exit_code = ExitCode.TASK_FAILED
     http_status = 404
 
 

@@ -10,7 +10,7 @@ from luigi.format import get_default_format
 from luigi.local_target import LocalFileSystem, atomic_file
 from luigi.target import FileSystem, FileSystemTarget
 
-from nectar import errors, formats
+from nectar import errors
 from nectar.address import Address, check_output_name
 from nectar.stores import Reader, Staging, Store
 
@@ -109,6 +109,8 @@ class Target(FileSystemTarget):
             NoFormat: when no safe format belongs to the suffix or the value.
             UsageError: while the task does not run.
         """
+        from nectar import formats  # late, as everywhere: most tasks of a run are complete and load nothing
+
         if self.owner.target_staging() is None:
             self.open("w")  # which says why not
         self.makedirs()
@@ -127,6 +129,8 @@ class Target(FileSystemTarget):
             NoFormat: when no safe format belongs to the suffix.
             MissingInput: when the file is not there.
         """
+        from nectar import formats
+
         path = self.path
         if not os.path.exists(path):
             raise errors.MissingInput(f"`{self}` is not there", hint="run its task first: name it in `requires()`")

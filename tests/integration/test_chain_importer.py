@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from nectar import chain, errors, settings
-from nectar.chain import isolation
+from nectar import errors, settings
+from nectar.chain import catalog, isolation
 from nectar.chain.description import BrokenChain, ParameterDescription
 from nectar.chain.finder import ChainName
+from nectar.chain.project import load_module
 from nectar.settings import Settings
 
 LONG_AGO_NS = 1_600_000_000_000_000_000
@@ -42,8 +43,8 @@ class Project:
         os.utime(place, ns=(at_ns, at_ns))
         return place
 
-    def discover(self, limit_s: float = 60.0) -> chain.Catalog:
-        return chain.discover(self.settings, limit_s=limit_s)
+    def discover(self, limit_s: float = 60.0) -> catalog.Catalog:
+        return catalog.discover(self.settings, limit_s=limit_s)
 
     def broken(self, text: str, limit_s: float = 60.0) -> BrokenChain:
         """Discover a chain of this text beside a good one, which must not notice."""
@@ -178,7 +179,7 @@ def test_parameters_are_described_as_their_class_declares_them(project: Project)
             place = luigi.PathParameter(default="/nowhere/at/all", exists=True)
         """,
     )
-    description = chain.describe(project.settings, X)
+    description = catalog.describe(project.settings, X)
     made = [ParameterDescription(*row) for row in PARAMETERS]
     assert list(description.tasks[0].parameters) == made
     assert "s3cret" not in json.dumps(description.to_json())
@@ -280,7 +281,7 @@ def test_an_error_in_a_helper_of_the_project_names_the_helper(project: Project) 
     broken = project.broken("from lib import deep\n")
     assert broken.location == "lib/deep.py:2"
     with pytest.raises(errors.ChainBroken) as caught:
-        chain.describe(project.settings, X)
+        catalog.describe(project.settings, X)
     assert caught.value.message == f"chain `etl/x_chain` cannot be imported: {broken.error}"
     assert caught.value.hint == "look at `lib/deep.py`, line 2"
 
@@ -385,8 +386,8 @@ def test_a_stopped_discover_leaves_no_process_behind(project: Project, tmp_path:
         f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(1000)\n",
     )
     program = (
-        "import sys; from pathlib import Path; from nectar import chain; from nectar.settings import Settings\n"
-        "chain.discover(Settings(root=Path(sys.argv[1]), store_url=''))"
+        "import sys; from pathlib import Path; from nectar.chain import catalog; from nectar.settings import Settings\n"
+        "catalog.discover(Settings(root=Path(sys.argv[1]), store_url=''))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(project.root)],
@@ -417,7 +418,7 @@ def test_a_second_discover_imports_nothing(project: Project, imports: list[str])
     project.put("chains/etl/x_chain.py", GOOD)
     first = project.discover()
     assert project.discover() == first
-    assert chain.describe(project.settings, X) == first.chains[0]
+    assert catalog.describe(project.settings, X) == first.chains[0]
     assert imports == ["etl/x_chain"]
 
 
@@ -500,9 +501,9 @@ package = types.ModuleType("nectar")
 package.__path__ = [sys.argv[2]]
 sys.modules["nectar"] = package
 from pathlib import Path
-from nectar import chain
+from nectar.chain import catalog
 from nectar.settings import Settings
-assert len(chain.discover(Settings(root=Path(sys.argv[1]), store_url="")).chains) == 1
+assert len(catalog.discover(Settings(root=Path(sys.argv[1]), store_url="")).chains) == 1
 assert "luigi" not in sys.modules and "chains" not in sys.modules
 """
     package = str(Path(settings.__file__).parent)
@@ -515,7 +516,7 @@ assert "luigi" not in sys.modules and "chains" not in sys.modules
 
 def test_an_unknown_chain_is_not_found(project: Project) -> None:
     project.put("chains/etl/x_chain.py", GOOD)
-    ask: list[Callable[[Settings, ChainName], object]] = [chain.describe, chain.load_module]
+    ask: list[Callable[[Settings, ChainName], object]] = [catalog.describe, load_module]
     for question in ask:
         with pytest.raises(errors.ChainNotFound) as caught:
             question(project.settings, ChainName("etl", "xx_chain"))
@@ -534,19 +535,19 @@ def test_a_loaded_module_is_the_projects_also_beside_another_chains_package(
     monkeypatch.syspath_prepend(str(projects[0].root))
     assert importlib.import_module("chains.etl.x_chain").NUMBER == 0
     for number in (1, 2, 0):
-        module = chain.load_module(projects[number].settings, X)
+        module = load_module(projects[number].settings, X)
         assert number == module.NUMBER
         assert module.__name__ == "chains.etl.x_chain"
         assert sys.path[0] == str(projects[number].root)
-        assert chain.load_module(projects[number].settings, X) is module
+        assert load_module(projects[number].settings, X) is module
 
 
 @pytest.mark.usefixtures("importing")
 def test_a_type_folder_added_later_can_be_loaded(project: Project) -> None:
     project.put("chains/etl/x_chain.py", "")
-    chain.load_module(project.settings, X)
+    load_module(project.settings, X)
     project.put("chains/new/y_chain.py", "import chains.etl.x_chain\nVALUE = 1\n")
-    assert chain.load_module(project.settings, ChainName("new", "y_chain")).VALUE == 1
+    assert load_module(project.settings, ChainName("new", "y_chain")).VALUE == 1
 
 
 @pytest.mark.usefixtures("importing")
@@ -554,7 +555,7 @@ def test_a_type_folder_added_later_can_be_loaded(project: Project) -> None:
 def test_a_module_that_cannot_be_loaded_is_broken_and_keeps_its_cause(project: Project, text: str) -> None:
     project.put("chains/etl/x_chain.py", text)
     with pytest.raises(errors.ChainBroken) as caught:
-        chain.load_module(project.settings, X)
+        load_module(project.settings, X)
     cause = caught.value.__cause__
     assert isinstance(cause, ValueError | SystemExit | SyntaxError)
     assert type(cause).__name__ in caught.value.message

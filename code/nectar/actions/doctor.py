@@ -14,7 +14,7 @@ from typing import Any
 
 from nectar import errors, records
 from nectar.address import Address
-from nectar.chain import discover
+from nectar.chain.catalog import discover
 from nectar.errors import ExitCode
 from nectar.recording.provenance import git_state
 from nectar.settings import Settings

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nectar.chain import Catalog, TaskDescription, discover
+from nectar.chain.catalog import Catalog, discover
+from nectar.chain.description import TaskDescription
 from nectar.settings import Settings
 
 

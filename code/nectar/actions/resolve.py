@@ -10,8 +10,10 @@ import luigi
 
 from nectar import errors
 from nectar.address import Address
-from nectar.chain import ChainName, find_chain, find_task, load_module
+from nectar.chain.description import find_task
+from nectar.chain.finder import ChainName, find_chain
 from nectar.chain.inspection import describe_module
+from nectar.chain.project import load_module
 from nectar.parameters import parse_texts
 from nectar.settings import Settings
 from nectar.task import ground

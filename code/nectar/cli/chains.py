@@ -11,7 +11,8 @@ from nectar.cli import console
 from nectar.errors import ExitCode
 
 if TYPE_CHECKING:
-    from nectar.chain import Catalog, ParameterDescription
+    from nectar.chain.catalog import Catalog
+    from nectar.chain.description import ParameterDescription
 
 
 @click.command(name="list")
@@ -45,22 +46,21 @@ def _only(found: Catalog, names: tuple[str, ...]) -> Catalog:
 
 
 def _print_catalog(found: Catalog, *, details: bool) -> None:
-    out = console.out()
     for chain in found.chains:
-        out.print(console.tinted((chain.name.path, "bold"), (f"  {chain.doc}" if chain.doc else "", "dim")))
+        console.line((chain.name.path, "bold"), (f"  {chain.doc}" if chain.doc else "", "dim"))
         for task in chain.tasks:
             signature = " ".join(_signature(one) for one in task.parameters)
-            out.print(console.tinted((f"  {task.name}", "cyan"), (f" {signature}" if signature else "", "")))
+            console.line((f"  {task.name}", "name"), f" {signature}" if signature else "")
             if task.doc:
-                out.print(f"      {task.doc}", style="dim")
+                console.line((f"      {task.doc}", "dim"))
             for one in task.parameters if details else ():
-                out.print(f"      {_details(one)}", style="dim")
+                console.line((f"      {_details(one)}", "dim"))
     for broken in found.broken:
-        out.print(console.tinted((broken.path, "bold"), ("  broken: ", "red"), (broken.error, "")))
+        console.line((broken.path, "bold"), ("  broken: ", "bad"), broken.error)
         if broken.location:
-            out.print(f"      {broken.location}", style="dim")
+            console.line((f"      {broken.location}", "dim"))
     if not found.chains and not found.broken:
-        out.print("no chains yet: write one in `chains/<type>/<name>_chain.py`")
+        console.line("no chains yet: write one in `chains/<type>/<name>_chain.py`")
 
 
 def _signature(one: ParameterDescription) -> str:

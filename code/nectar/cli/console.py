@@ -1,30 +1,48 @@
-"""Write results to stdout, as text or JSON, and everything else to stderr."""
+"""Write results to stdout, as text or JSON, and everything else to stderr.
+
+Lines are written by click, which is there already; rich, which takes as long to load as a whole run that finds all
+complete, is for tables and the progress display.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+#: style -> how click says it
+_STYLES: dict[str, dict[str, Any]] = {
+    "": {},
+    "bold": {"bold": True},
+    "dim": {"dim": True},
+    "name": {"fg": "cyan"},
+    "good": {"fg": "green"},
+    "bad": {"fg": "red", "bold": True},
+    "odd": {"fg": "yellow"},
+}
 
-def out() -> Console:
-    """Return the console for results: coloured on a terminal only, and never wrapped elsewhere."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True, emoji=False, markup=False)
+
+def colours(stream: Any) -> bool:
+    """Say whether a stream is to be coloured: a terminal, and nobody set NO_COLOR."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def err() -> Console:
-    """Return the console for progress and hints."""
-    return Console(file=sys.stderr, highlight=False, soft_wrap=True, emoji=False, markup=False)
+def line(*parts: str | tuple[str, str], err: bool = False) -> None:
+    """Write one line made of plain texts and `(text, style)` parts, to stdout or to stderr."""
+    tint = colours(sys.stderr if err else sys.stdout)
+    texts = []
+    for part in parts:
+        text, style = part if isinstance(part, tuple) else (part, "")
+        texts.append(click.style(text, **_STYLES[style]) if tint and style else text)
+    click.echo("".join(texts), err=err, color=tint)
 
 
 def print_json(document: object) -> None:
@@ -37,36 +55,25 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")(command)
 
 
-def table(*headings: str) -> Table:
-    """Return an empty table in the house's style."""
-    made = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for heading in headings:
-        right = heading.startswith(">")
-        made.add_column(heading.lstrip(">"), justify="right" if right else "left", overflow="fold")
-    return made
-
-
-def print_table(made: Table) -> None:
-    """Write a table to stdout; off a terminal it is as wide as it needs, so that nothing is cut."""
-    console = out()
-    if not console.is_terminal:
-        console = Console(file=sys.stdout, highlight=False, width=400, emoji=False, markup=False)
-    console.print(made)
-
-
-def tinted(*parts: tuple[str, str]) -> Text:
-    """Return text made of `(text, style)` parts; what comes from users is never read as markup."""
-    return Text.assemble(*parts)
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table to stdout; a heading that begins with `>` is of a column of numbers."""
+    all_rows = [[heading.lstrip(">") for heading in headings], *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*all_rows, strict=True)]
+    for number, row in enumerate(all_rows):
+        cells = [
+            cell.rjust(width) if heading.startswith(">") else cell.ljust(width)
+            for heading, cell, width in zip(headings, row, widths, strict=True)
+        ]
+        line(("  ".join(cells).rstrip(), "bold" if number == 0 else ""))
 
 
 def size_text(size: int) -> str:
     """Return a size in bytes as people read it."""
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    raise AssertionError("unreachable")
+    if size < 1000:
+        return f"{size} B"
+    if size < 1_000_000:
+        return f"{size / 1e3:.1f} kB"
+    return f"{size / 1e6:.1f} MB" if size < 1_000_000_000 else f"{size / 1e9:.1f} GB"
 
 
 def seconds_text(seconds: float) -> str:

@@ -18,10 +18,9 @@ def doctor(as_json: bool) -> int:
     if as_json:
         console.print_json([check.to_json() for check in checks])
     else:
-        out = console.out()
         for check in checks:
-            mark = ("ok     ", "green") if check.ok else ("wrong  ", "red")
-            out.print(console.tinted(mark, (f"{check.name}: ", "bold"), (check.detail, "")))
+            mark = ("ok     ", "good") if check.ok else ("wrong  ", "bad")
+            console.line(mark, (f"{check.name}: ", "bold"), check.detail)
             if check.hint:
-                out.print(f"       hint: {check.hint}", style="cyan")
+                console.line((f"       hint: {check.hint}", "name"))
     return max((int(check.exit_code) for check in checks if not check.ok), default=0)

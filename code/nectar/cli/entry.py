@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from nectar import __version__, errors
+from nectar.cli import console
 from nectar.errors import ExitCode
 
 #: command -> where it is defined, and its line in `nectar --help`; nothing is imported before it is called
@@ -113,7 +114,6 @@ def _help_hint(error: click.ClickException) -> str | None:
 
 
 def _say(message: str, hint: str | None) -> None:
-    tint = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    click.echo(click.style("error: ", fg="red", bold=True) * tint + "error: " * (not tint) + message, err=True)
+    console.line(("error: ", "bad"), message, err=True)
     if hint:
-        click.echo(click.style("hint: ", fg="cyan", bold=True) * tint + "hint: " * (not tint) + hint, err=True)
+        console.line(("hint: ", "name"), hint, err=True)

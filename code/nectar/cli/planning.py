@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nectar.actions.explain import Explanation
     from nectar.plans import Plan
 
-_STYLES = {"run": "green", "skip": "dim", "blocked": "red"}
+_STYLES = {"run": "good", "skip": "dim", "blocked": "bad"}
 
 
 @click.command(context_settings=CONTEXT)
@@ -35,22 +35,19 @@ def plan(as_json: bool, everything: bool, chain: str, task: str, words: tuple[st
 
 
 def _print_plan(made: Plan, module: str, everything: bool) -> None:
-    out = console.out()
     counts = ", ".join(f"{count:,} to {action.value}" for action, count in made.counts.items() if count)
+    console.line((f"{console.count_text(len(made.steps), 'task')}: {counts}", "bold"))
     unseen = made.identified - len(made.steps)
-    out.print(f"{console.count_text(len(made.steps), 'task')}: {counts}", style="bold")
     if unseen > 0:
-        out.print(f"{console.count_text(unseen, 'task')} behind complete targets not looked at", style="dim")
+        console.line((f"{console.count_text(unseen, 'task')} behind complete targets not looked at", "dim"))
     for step in made.steps:
         if step.action.value == "skip" and not everything and not step.drift:
             continue
         reasons = "; ".join(map(str, step.reasons)) or ("its code has changed since: drift" if step.drift else "")
-        out.print(
-            console.tinted(
-                (f"{step.action.value:<8}", _STYLES[step.action.value]),
-                (console.short_name(step.task, module), ""),
-                (f"  {reasons}" if reasons else "", "dim"),
-            )
+        console.line(
+            (f"{step.action.value:<8}", _STYLES[step.action.value]),
+            console.short_name(step.task, module),
+            (f"  {reasons}" if reasons else "", "dim"),
         )
 
 
@@ -68,30 +65,25 @@ def explain(as_json: bool, chain: str, task: str, words: tuple[str, ...]) -> Non
         console.print_json([one.to_json() for one in found])
         return
     if not found:
-        console.out().print("all is complete: nothing would run")
+        console.line("all is complete: nothing would run")
     for one in found:
         _print_explanation(one, type(root).__module__)
 
 
 def _print_explanation(one: Explanation, module: str) -> None:
-    out = console.out()
-    out.print(
-        console.tinted(
-            (f"{one.action.value:<8}", _STYLES[one.action.value]), (console.short_name(one.task, module), "bold")
-        )
-    )
+    console.line((f"{one.action.value:<8}", _STYLES[one.action.value]), (console.short_name(one.task, module), "bold"))
     for reason in one.reasons:
-        out.print(f"        {reason}")
+        console.line(f"        {reason}")
     for change in one.changes:
         of_task = f" ({console.short_name(change.task, module)})" if change.task else ""
-        out.print(f"        {_what(change.component)}{of_task}: {_shown(change.old)} -> {_shown(change.new)}")
-        out.print(f"        {' ' * 2}{change.silence}", style="dim")
+        console.line(f"        {_what(change.component)}{of_task}: {_shown(change.old)} -> {_shown(change.new)}")
+        console.line((f"          {change.silence}", "dim"))
     if one.compared_with:
-        out.print(f"        compared with {one.compared_with}", style="dim")
+        console.line((f"        compared with {one.compared_with}", "dim"))
     for part in one.drift:
-        out.print(f"        code {part.kind.value}: {part.name}")
+        console.line(f"        code {part.kind.value}: {part.name}")
     if one.silence:
-        out.print(f"        {one.silence}", style="dim")
+        console.line((f"        {one.silence}", "dim"))
 
 
 def _what(component: str) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from types import TracebackType
-
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from nectar.cli import console
 from nectar.execution.outcome import Event, EventKind, StepStatus
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
 
 REFRESH_PER_SECOND = 8
 SHOWN_TASKS = 8  #: of those at work
@@ -22,7 +24,6 @@ class Progress:
 
     def __init__(self, module: str, *, quiet: bool, plain: bool) -> None:
         self._module = module
-        self._console = console.err()
         self._quiet = quiet
         self._planned = 0
         self._ended = 0
@@ -30,10 +31,8 @@ class Progress:
         self._at_work: dict[str, tuple[float, str]] = {}  # task -> monotonic start, its own word
         self._started = time.monotonic()
         self._guard = threading.RLock()
-        live = self._console.is_terminal and not quiet and not plain
-        self._live = (
-            Live(self, console=self._console, refresh_per_second=REFRESH_PER_SECOND, transient=True) if live else None
-        )
+        self._wants_live = console.colours(sys.stderr) and not quiet and not plain
+        self._live: Live | None = None
 
     def __enter__(self) -> Progress:
         return self
@@ -44,13 +43,23 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        terminal = Console(file=sys.stderr, highlight=False, emoji=False, markup=False)
+        self._live = Live(
+            get_renderable=self._picture, console=terminal, refresh_per_second=REFRESH_PER_SECOND, transient=True
+        )
+        self._live.start()
+
     def listen(self, event: Event) -> None:
         """Take in one event."""
         with self._guard:
             if event.kind is EventKind.RUN_STARTED:
                 self._planned = event.planned or 0
-                if self._live is not None and self._planned:
-                    self._live.start()
+                if self._wants_live and self._planned:
+                    self._start()
             elif event.kind is EventKind.STEP_STARTED and event.task is not None:
                 self._at_work[event.task] = (time.monotonic(), "")
                 self._say(f"run     {self._short(event.task)}")
@@ -73,18 +82,26 @@ class Progress:
         elif step.status is StepStatus.FAILED:
             self._ended += 1
             self._failed += 1
-            target = self._live.console if self._live is not None else self._console
-            target.print(console.tinted(("failed  ", "bold red"), (f"{name}: {step.error}", "")))
+            if self._live is not None:
+                from rich.text import Text
+
+                self._live.console.print(Text.assemble(("failed  ", "bold red"), f"{name}: {step.error}"))
+            else:
+                console.line(("failed  ", "bad"), f"{name}: {step.error}", err=True)
 
     def _say(self, line: str) -> None:
         if self._live is None and not self._quiet:
-            self._console.print(line)
+            console.line(line, err=True)
 
     def _short(self, task: str) -> str:
         return console.short_name(task, self._module)
 
-    def __rich__(self) -> Table:
+    def _picture(self) -> Table:
         """Return what the terminal shows now."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
         with self._guard:
             grid = Table.grid(padding=(0, 1))
             total = max(self._planned, self._ended + len(self._at_work), 1)
@@ -93,5 +110,5 @@ class Progress:
             grid.add_row(ProgressBar(total=total, completed=self._ended, width=30), counts, elapsed)
             for task, (started, word) in list(self._at_work.items())[:SHOWN_TASKS]:
                 seconds = console.seconds_text(time.monotonic() - started)
-                grid.add_row(console.tinted((self._short(task), "cyan")), word, seconds)
+                grid.add_row(Text(self._short(task), "cyan"), Text(word), seconds)
             return grid

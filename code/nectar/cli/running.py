@@ -45,20 +45,19 @@ def _print_event(event: Event) -> None:
 
 
 def _print_summary(result: RunResult, root: luigi.Task, module: str, command: str, *, quiet: bool) -> None:
-    err = console.err()
     for step in result.steps:
         if step.status in (StepStatus.FAILED, StepStatus.BLOCKED):
             name = console.short_name(step.task, module)
-            err.print(console.tinted((f"{step.status.value}  ", "bold red"), (name, "bold")))
-            err.print(f"        {step.error}")
+            console.line((f"{step.status.value:<8}", "bad"), (name, "bold"), err=True)
+            console.line(f"        {step.error}", err=True)
             if step.logs:
-                err.print(f"        logs: {_store_url(root)}/{step.logs}", style="dim")
+                console.line((f"        logs: {_store_url(root)}/{step.logs}", "dim"), err=True)
     if result.interrupted:
-        err.print("interrupted: what was finished is kept", style="bold yellow")
-    counts = [f"{count:,} {status.value}" for status, count in result.counts.items() if count]
+        console.line(("interrupted: what was finished is kept", "odd"), err=True)
+    counts = ", ".join(f"{count:,} {status.value}" for status, count in result.counts.items() if count)
     if not result.success:
-        err.print(f"{', '.join(counts)} in {console.seconds_text(result.seconds)}", style="bold")
-        err.print(f"hint: mend it and run again: nectar run {command}", style="cyan")
+        console.line((f"{counts} in {console.seconds_text(result.seconds)}", "bold"), err=True)
+        console.line((f"hint: mend it and run again: nectar run {command}", "name"), err=True)
         return
     if quiet:
         return
@@ -66,13 +65,12 @@ def _print_summary(result: RunResult, root: luigi.Task, module: str, command: st
     if made:
         skipped = result.counts[StepStatus.SKIPPED]
         also = f", {skipped:,} were complete" if skipped else ""
-        err.print(
-            f"{console.count_text(made, 'task')} made in {console.seconds_text(result.seconds)}{also}", style="bold"
-        )
+        took = console.seconds_text(result.seconds)
+        console.line((f"{console.count_text(made, 'task')} made in {took}{also}", "bold"), err=True)
     else:
-        err.print("all is complete: nothing to do", style="bold")
+        console.line(("all is complete: nothing to do", "bold"), err=True)
     for place in _outputs(root):
-        click.echo(place)
+        console.line(place)
 
 
 def _store_url(root: luigi.Task) -> str:

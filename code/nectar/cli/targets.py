@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from nectar.errors import ExitCode
 
 if TYPE_CHECKING:
     from nectar.actions.show import Shown
+    from nectar.records import Record
 
 
 @click.command()
@@ -31,16 +31,22 @@ def status(as_json: bool, chain: str | None) -> None:
         console.print_json({"store": store.url, "tasks": [one.to_json() for one in found]})
         return
     if not found:
-        console.out().print(f"nothing in `{store.url}`" + (f" of `{chain}`" if chain else "") + " yet")
+        console.line(f"nothing in `{store.url}`" + (f" of `{chain}`" if chain else "") + " yet")
         return
-    table = console.table("task", ">complete", ">broken", ">size", "newest")
-    for one in found:
-        size, newest = console.size_text(one.size), console.time_text(one.newest)
-        table.add_row(one.task.removeprefix("chains/"), str(one.complete), str(one.broken), size, newest)
-    console.print_table(table)
+    rows = [
+        (
+            one.task.removeprefix("chains/"),
+            f"{one.complete:,}",
+            f"{one.broken:,}",
+            console.size_text(one.size),
+            console.time_text(one.newest),
+        )
+        for one in found
+    ]
+    console.print_table(("task", ">complete", ">broken", ">size", "newest"), rows)
     for one in found:
         for problem in one.problems:
-            console.err().print(f"broken: {problem}", style="yellow")
+            console.line((f"broken: {problem}", "odd"), err=True)
 
 
 def _prefix(chain: str | None) -> str:
@@ -68,37 +74,40 @@ def show(as_json: bool, words: tuple[str, ...]) -> int:
 
 
 def _print_shown(found: Shown) -> None:
-    out = console.out()
-    style = "green" if found.inspection.complete else "red"
-    out.print(console.tinted((found.path, "bold"), (f"  {found.inspection.state.value}", style)))
+    style = "good" if found.inspection.complete else "bad"
+    console.line((found.path, "bold"), (f"  {found.inspection.state.value}", style))
     if found.inspection.problem:
-        out.print(f"  {found.inspection.problem}", style="red")
-    record = found.inspection.record
-    if record is not None:
-        where = record.provenance
-        made = f"{console.time_text(record.ended_at)}, in {console.seconds_text(record.seconds)}"
-        out.print(f"  made      {made}" + (" (adopted)" if record.adopted else ""))
-        if where:
-            out.print(f"  by        {where.get('user')} on {where.get('host')}, attempt {record.attempt_number}")
-            git = where.get("git")
-            if git:
-                out.print(f"  commit    {git['commit'][:12]}" + (" with uncommitted changes" if git["dirty"] else ""))
-        if record.run_id:
-            out.print(f"  run       {record.run_id}")
-        out.print(f"  task      {record.identity.get('task')}  version {record.identity.get('version') or '(none)'}")
-        for name, value in record.identity.get("params", {}).items():
-            out.print(f"  --{name.replace('_', '-')} {value}")
-        for path, entry in record.inputs.items():
-            out.print(f"  input {path:<4}{entry.task}", style="dim")
-        for file in record.files:
-            out.print(f"  {console.size_text(file.size):>9}  {file.name}  sha256 {file.sha256[:16]}")
-            out.print(f"             {found.urls[file.name]}", style="dim")
-        for name in record.foreign:
-            out.print(f"  elsewhere  {name}")
+        console.line((f"  {found.inspection.problem}", "bad"))
+    if found.inspection.record is not None:
+        _print_record(found.inspection.record, found.urls)
     for name in found.inspection.files:
-        out.print(f"  without a record: {name}")
+        console.line(f"  without a record: {name}")
     for one in found.attempts:
-        out.print(f"  attempt {one.attempt} {'at work, or died' if one.running else 'failed'}", style="yellow")
+        console.line((f"  attempt {one.attempt} {'at work, or died' if one.running else 'failed'}", "odd"))
+
+
+def _print_record(record: Record, urls: dict[str, str]) -> None:
+    made = f"{console.time_text(record.ended_at)}, in {console.seconds_text(record.seconds)}"
+    console.line(f"  made      {made}" + (" (adopted)" if record.adopted else ""))
+    where = record.provenance
+    if where:
+        console.line(f"  by        {where.get('user')} on {where.get('host')}, attempt {record.attempt_number}")
+        git = where.get("git")
+        if git:
+            console.line(f"  commit    {git['commit'][:12]}" + (", with uncommitted changes" if git["dirty"] else ""))
+    if record.run_id:
+        console.line(f"  run       {record.run_id}")
+    version = record.identity.get("version")
+    console.line(f"  task      {record.identity.get('task')}" + (f", version {version}" if version else ""))
+    for name, value in record.identity.get("params", {}).items():
+        console.line(f"            --{name.replace('_', '-')} {value}")
+    for entry in record.inputs.values():
+        console.line((f"  from      {entry.task}", "dim"))
+    for file in record.files:
+        console.line(f"  {console.size_text(file.size):>9} {file.name}, sha256 {file.sha256[:16]}...")
+        console.line((f"            {urls[file.name]}", "dim"))
+    for name in record.foreign:
+        console.line(f"  elsewhere {name}")
 
 
 @click.command(context_settings=CONTEXT)
@@ -119,10 +128,9 @@ def logs(as_json: bool, attempt: str | None, only: str | None, words: tuple[str,
     if only is not None:
         click.echo(getattr(found, only), nl=False)
         return
-    console.err().print(f"{found.path} ({found.state})", style="bold")
+    console.line((f"{found.path} ({found.state})", "bold"), err=True)
     for name, text in (("stdout", found.stdout), ("stderr", found.stderr)):
-        console.err().print(f"--- {name}" + ("" if text else " (empty)"), style="dim")
-        sys.stderr.flush()
+        console.line((f"--- {name}" + ("" if text else " (empty)"), "dim"), err=True)
         click.echo(text, nl=bool(text) and not text.endswith("\n"))
 
 
@@ -163,10 +171,10 @@ def verify(as_json: bool, places: tuple[str, ...]) -> int:
         console.print_json([one.to_json() for one in done])
     else:
         for one in bad:
-            console.out().print(console.tinted(("bad  ", "red"), (f"{one.path}: {one.problem}", "")))
+            console.line(("bad  ", "bad"), f"{one.path}: {one.problem}")
             if one.quarantined:
-                console.out().print(f"     kept in {one.quarantined}", style="dim")
-        console.out().print(f"{console.count_text(len(done), 'target')} checked, {len(bad)} bad", style="bold")
+                console.line((f"     kept in {one.quarantined}", "dim"))
+        console.line((f"{console.count_text(len(done), 'target')} checked, {len(bad)} bad", "bold"))
     return int(ExitCode.TASK_FAILED if bad else ExitCode.OK)
 
 
@@ -188,6 +196,6 @@ def adopt(as_json: bool, folder: Path | None, chain: str, task: str, words: tupl
     if as_json:
         console.print_json(adopted.to_json())
     elif adopted.won:
-        console.out().print(f"adopted {adopted.path}: {console.listed(adopted.files)}")
+        console.line(f"adopted {adopted.path}: {console.listed(adopted.files)}")
     else:
-        console.out().print(f"{adopted.path} is complete already: nothing was changed")
+        console.line(f"{adopted.path} is complete already: nothing was changed")

@@ -49,7 +49,7 @@ def _complete_words(context: click.Context, parameter: click.Parameter, incomple
 
 
 def _complete_chains(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from nectar.chain import discover
+    from nectar.chain.catalog import discover
 
     return [
         CompletionItem(chain.name.path, help=chain.doc)
@@ -59,7 +59,8 @@ def _complete_chains(context: click.Context, parameter: click.Parameter, incompl
 
 
 def _complete_tasks(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from nectar.chain import describe, find_chain
+    from nectar.chain.catalog import describe
+    from nectar.chain.finder import find_chain
 
     current = settings.current()
     chain = describe(current, find_chain(current.chains_dir, context.params["chain"]))
@@ -67,7 +68,9 @@ def _complete_tasks(context: click.Context, parameter: click.Parameter, incomple
 
 
 def _complete_parameters(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from nectar.chain import describe, find_chain, find_task
+    from nectar.chain.catalog import describe
+    from nectar.chain.description import find_task
+    from nectar.chain.finder import find_chain
 
     current = settings.current()
     task = find_task(describe(current, find_chain(current.chains_dir, context.params["chain"])), context.params["task"])

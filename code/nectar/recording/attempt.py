@@ -18,7 +18,6 @@ from nectar.address import Address
 from nectar.identity import Identity
 from nectar.recording import run as runs_of_process
 from nectar.recording.capture import captured
-from nectar.recording.provenance import provenance
 from nectar.recording.sealing import seal
 from nectar.records import ATTEMPT_NAME, PARAMS_NAME, STDERR_NAME, STDOUT_NAME, InputEntry, Record
 from nectar.stores import Commitment, Finished, Staging, Store
@@ -97,7 +96,8 @@ class Attempt:
         work = self.work
         files = seal(self.staging.path, work.outputs, work.subject)
         work.still_valid()
-        root = settings.current().root
+        from nectar.recording.provenance import provenance  # late: only who makes something asks where it was made
+
         record = Record(
             address=work.address,
             output_id=work.identity.output_id,
@@ -112,7 +112,7 @@ class Attempt:
             dynamic=tuple(self._dynamic),
             foreign=work.foreign,
             code=work.code,
-            provenance=provenance(root),
+            provenance=provenance(settings.current().root),
             tags=self._run.tags,
         )
         [commitment] = work.store.commit([Finished(self.staging, record, work.replaces)])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nectar import errors, settings
-from nectar.code_digest import CodeDigest, code_digest
+
+if TYPE_CHECKING:
+    from nectar.code_digest import CodeDigest
 
 
 def module_name(cls: type) -> str:
@@ -25,6 +27,8 @@ def module_name(cls: type) -> str:
 
 def digest(cls: type) -> CodeDigest | None:
     """Return the digest of a task's code, None where there is no source to look at."""
+    from nectar.code_digest import code_digest  # late: it parses source, and many commands never ask
+
     return code_digest(cls, root=settings.current().root)
 
 
