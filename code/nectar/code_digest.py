@@ -16,7 +16,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -37,6 +37,7 @@ class CodeDigest:
 
     digest: str  #: 64 hex digits
     parts: Mapping[str, str]  #: `chains.helpers.clean` -> 16 hex digits of its own code; a whole module by its name
+    changed_ns: int = field(default=0, compare=False)  #: when the newest of the files read was changed, Unix time in ns
 
 
 class PartChangeKind(str, Enum):
@@ -87,6 +88,8 @@ def code_digest(cls: type, *, root: Path) -> CodeDigest | None:
         walk = _Walk(cls, _Project(place))
         made = walk.digest()
         if made is not None:
+            newest = max((stamp[0] for stamp in walk.project.stamps.values() if stamp is not None), default=0)
+            made = replace(made, changed_ns=newest)
             _digests[cls][place] = (walk.project.stamps, made)
         return made
 

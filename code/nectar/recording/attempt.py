@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nectar import records, settings
+from nectar import errors, records, settings
 from nectar.address import Address
 from nectar.identity import Identity
 from nectar.recording import run as runs_of_process
@@ -68,6 +68,16 @@ class Attempt:
         address = self.work.address
         self.work.still_valid()
         self.staging = self.work.store.stage(address, records.new_attempt_id(address, self._started_at))
+        try:
+            self._lay_out()
+        except OSError as error:
+            self.drop()
+            raise errors.StoreUnreachable(
+                f"the place of an attempt at `{self.work.subject}` cannot be written: {error.strerror}",
+                hint="look at the disk that holds the store",
+            ) from error
+
+    def _lay_out(self) -> None:
         text = json.dumps(self.work.params, ensure_ascii=False, indent=1) + "\n"
         Path(self.staging.path, PARAMS_NAME).write_text(text, encoding="utf-8")
         for name in self.work.outputs:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,22 +16,34 @@ if TYPE_CHECKING:
 
 
 def module_name(cls: type) -> str:
-    """Return the importable name of a class's module; for a script its own name in place of `__main__`."""
-    if cls.__module__ != "__main__":
-        return cls.__module__
-    main = sys.modules["__main__"]
+    """Return the importable name of a class's module; for a script its own place in the project, never `__main__`."""
+    name = cls.__module__
+    if name not in ("__main__", "__mp_main__"):
+        return name
+    main = sys.modules[name]
     spec = getattr(main, "__spec__", None)
     if spec is not None:
         return str(spec.name)
     file = getattr(main, "__file__", None)
-    return Path(file).stem if file else "__main__"
+    if file is None:
+        return "__main__"  # a notebook or a prompt
+    path, root = Path(file).resolve().with_suffix(""), settings.current().root.resolve()
+    parts = path.relative_to(root).parts if path.is_relative_to(root) else (path.name,)
+    return ".".join(re.sub(r"^(?=\d)|\W", "_", part) for part in parts)
 
 
 def digest(cls: type) -> CodeDigest | None:
-    """Return the digest of a task's code, None where there is no source to look at."""
+    """Return the digest of a task's code, None where there is no source, or not any more the one that was imported.
+
+    A record must not name code that did not run: a file that was edited after the class was made says nothing of it.
+    """
     from nectar.code_digest import code_digest  # late: it parses source, and many commands never ask
 
-    return code_digest(cls, root=settings.current().root)
+    found = code_digest(cls, root=settings.current().root)
+    if found is None:
+        return None
+    defined_ns: int = getattr(cls, "_nectar_defined_ns", 0)
+    return None if defined_ns < found.changed_ns <= time.time_ns() else found
 
 
 def digest_or_fail(cls: type) -> CodeDigest:
@@ -41,8 +55,8 @@ def digest_or_fail(cls: type) -> CodeDigest:
     found = digest(cls)
     if found is None:
         raise errors.IdentityError(
-            f"the version of `{cls.__name__}` is its code, but its source cannot be found",
-            hint="define the class in a file, or give it a `version` of your own",
+            f"the version of `{cls.__name__}` is its code, but its source is not there or was edited after its import",
+            hint="define the class in a file of the project and start anew, or give it a `version` of your own",
         )
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import operator
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
@@ -53,7 +54,9 @@ class TaskRegister(Register):
                 hint="give the parameter another name",
             )
         make = cast("Callable[..., TaskRegister]", super().__new__)
-        return make(metacls, name, bases, namespace, **keywords)
+        made = make(metacls, name, bases, namespace, **keywords)
+        type.__setattr__(made, "_nectar_defined_ns", time.time_ns())
+        return made
 
     @classmethod
     def _get_namespace(metacls, module_name: str) -> str:
