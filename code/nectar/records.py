@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -30,6 +30,11 @@ class FileEntry:
     sha256: str  #: 64 hex digits, of its bytes
     etag: str | None = None  #: in S3
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as a JSON value."""
+        document = {"name": self.name, "object": self.object, "size": self.size, "sha256": self.sha256}
+        return document if self.etag is None else {**document, "etag": self.etag}
+
 
 @dataclass(frozen=True, slots=True)
 class InputEntry:
@@ -39,6 +44,10 @@ class InputEntry:
     path: str | None  #: of its target, None where it has none
     output_id: str | None
     files: Mapping[str, str] | None  #: name -> sha256
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as a JSON value."""
+        return {"task": self.task, "path": self.path, "output_id": self.output_id, "files": self.files}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +85,10 @@ class Record:
         document: dict[str, Any] = {"schema": SCHEMA, "path": self.address.path, "key": self.address.key}
         document["output_id"] = self.output_id
         document["identity"] = self.identity
-        document["files"] = [
-            {name: value for name, value in asdict(entry).items() if value is not None} for entry in self.files
-        ]
+        document["files"] = [entry.to_json() for entry in self.files]
         document["foreign"] = list(self.foreign)
-        document["inputs"] = {path: asdict(entry) for path, entry in self.inputs.items()}
-        document["dynamic"] = [asdict(entry) for entry in self.dynamic]
+        document["inputs"] = {path: entry.to_json() for path, entry in self.inputs.items()}
+        document["dynamic"] = [entry.to_json() for entry in self.dynamic]
         document["code"] = self.code
         document["started_at"] = _time_text(self.started_at)
         document["ended_at"] = _time_text(self.ended_at)
@@ -95,7 +102,17 @@ class Record:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of `record.json`."""
-        return json.dumps(self.to_json(), ensure_ascii=False, indent=1).encode("utf-8") + b"\n"
+        return json_lines(self.to_json())
+
+
+def json_lines(document: Mapping[str, Any]) -> bytes:
+    """Return a JSON object with each member on a line of its own: as good to read as indented, at a fifth of the cost.
+
+    Python's fast encoder knows no indentation.
+    """
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    members = ",\n".join(f" {encode(name)}: {encode(value)}" for name, value in document.items())
+    return f"{{\n{members}\n}}\n".encode("utf-8", "surrogatepass")
 
 
 def parse(raw: bytes, address: Address) -> Record:

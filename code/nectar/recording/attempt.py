@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from nectar import errors, records, settings
@@ -78,8 +76,7 @@ class Attempt:
             ) from error
 
     def _lay_out(self) -> None:
-        text = json.dumps(self.work.params, ensure_ascii=False, indent=1) + "\n"
-        Path(self.staging.path, PARAMS_NAME).write_text(text, encoding="utf-8")
+        _write(f"{self.staging.path}/{PARAMS_NAME}", records.json_lines(self.work.params))
         for name in self.work.outputs:
             if "/" in name:
                 os.makedirs(os.path.dirname(os.path.join(self.staging.path, name)), exist_ok=True)
@@ -155,7 +152,7 @@ class Attempt:
         with contextlib.suppress(OSError):  # a full disk must not hide why the task failed
             with open(f"{self.staging.path}/{STDERR_NAME}", "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
-            Path(self.staging.path, ATTEMPT_NAME).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            _write(f"{self.staging.path}/{ATTEMPT_NAME}", records.json_lines(document))
         place = self.work.store.abandon(self.staging, keep_logs=True)
         log.error("logs of the failed attempt at %s: %s/%s", self.work.subject, self.work.store.url, place)
         return Outcome(self.staging.attempt, False, place and f"{place}/log", last_line)
@@ -167,6 +164,11 @@ class Attempt:
             StoreUnreachable: when the store cannot be written.
         """
         self.work.store.abandon(self.staging, keep_logs=False)
+
+
+def _write(path: str, raw: bytes) -> None:
+    with open(path, "wb", buffering=0) as file:
+        file.write(raw)
 
 
 def _without_our_frames(error: BaseException) -> Any:

@@ -35,7 +35,7 @@ def captured(stdout_path: str, stderr_path: str, *, echo: bool) -> Iterator[None
         yield
         return
     try:
-        streams = [_Stream(1, "stdout", stdout_path), _Stream(2, "stderr", stderr_path)]
+        streams = [_Stream(1, "stdout", stdout_path, echo), _Stream(2, "stderr", stderr_path, echo)]
         handler = _root_handler()
         if echo:
             _echo.follow(streams)
@@ -56,7 +56,7 @@ def captured(stdout_path: str, stderr_path: str, *, echo: bool) -> Iterator[None
 class _Stream:
     """One of the two streams: where it went before, and the file where it goes now."""
 
-    def __init__(self, descriptor: int, name: str, path: str) -> None:
+    def __init__(self, descriptor: int, name: str, path: str, echo: bool) -> None:
         self._descriptor = descriptor
         self._name = name
         self._before: TextIO | None = getattr(sys, name)
@@ -72,8 +72,9 @@ class _Stream:
         # What writes through the descriptor arrives by itself; a notebook's own stream does not.
         own_stream = not _writes_to(self._before, descriptor)
         self._handlers = _point_handlers(self._before, self._replacement) if own_stream else []
-        self._source: IO[bytes] = open(path, "rb")  # noqa: SIM115  closed by close()
-        self._source.seek(0, os.SEEK_END)
+        self._source: IO[bytes] | None = open(path, "rb") if echo else None  # noqa: SIM115  closed by close()
+        if self._source is not None:
+            self._source.seek(0, os.SEEK_END)
 
     def _flush(self) -> None:
         if self._before is not None:
@@ -97,10 +98,8 @@ class _Stream:
 
     def echo(self) -> None:
         """Show what has been written since the last time."""
-        chunk = self._source.read(1 << 20)
-        while chunk:
+        while self._source is not None and (chunk := self._source.read(1 << 20)):
             self._show(chunk)
-            chunk = self._source.read(1 << 20)
 
     def _show(self, chunk: bytes) -> None:
         if self._saved is not None and _writes_to(self._before, self._descriptor):
@@ -114,7 +113,8 @@ class _Stream:
                 self._before.flush()
 
     def close(self) -> None:
-        self._source.close()
+        if self._source is not None:
+            self._source.close()
         if self._saved is not None:
             os.close(self._saved)
 

@@ -40,12 +40,12 @@ def seal(folder: str, outputs: Sequence[str], subject: str) -> tuple[FileEntry, 
         )
     entries = []
     for name in names:
-        path = os.path.join(folder, name)
+        path = f"{folder}/{name}"
         _end_writing(path, name, subject)
         size, digest = digest_of(path)
         entries.append(FileEntry(name, name, size, digest))
-    for log in _logs(folder):
-        _end_writing(log, os.path.basename(log), subject)
+    for log in os.listdir(f"{folder}/log"):
+        _end_writing(f"{folder}/log/{log}", log, subject)
     return tuple(entries)
 
 
@@ -65,7 +65,7 @@ def _output_names(folder: str, subject: str) -> list[str]:
     stack = [""]
     while stack:
         inside = stack.pop()
-        for entry in list(os.scandir(os.path.join(folder, inside))):
+        for entry in list(os.scandir(f"{folder}/{inside}")):
             name = f"{inside}{entry.name}"
             mode = entry.stat(follow_symlinks=False).st_mode
             if not inside and (name in _BESIDE or name == "log"):
@@ -81,11 +81,6 @@ def _output_names(folder: str, subject: str) -> list[str]:
                     f"`{subject}` left `{name}`, which is not a plain file", hint="write a file, not a link or a pipe"
                 )
     return found
-
-
-def _logs(folder: str) -> list[str]:
-    place = os.path.join(folder, "log")
-    return [os.path.join(place, name) for name in os.listdir(place)]
 
 
 def _end_writing(path: str, name: str, subject: str) -> None:

@@ -44,6 +44,7 @@ class LocalStore:
         self._durability = durability
         self._attempts_kept = attempts_kept
         self._synced_prefixes: set[str] = set()
+        self._inside: dict[str, tuple[int, int]] = {}  # prefix -> device and inode of its staging folder
 
     def __repr__(self) -> str:
         return f"LocalStore({self.root!r})"
@@ -127,21 +128,37 @@ class LocalStore:
     def stage(self, address: Address, attempt: str) -> Staging:
         path = f"{self.root}/{address.prefix}/{STAGING}/{attempt}"
         try:
-            os.makedirs(path + "/log")
+            try:
+                os.mkdir(path)
+            except FileNotFoundError:
+                os.makedirs(path)
+            os.mkdir(f"{path}/log")
+            self._check_inside(address.prefix)
         except OSError as error:
             self._fail(error, "written")
-        if os.path.commonpath((os.path.realpath(self.root), os.path.realpath(path))) != os.path.realpath(self.root):
+        except errors.UnsafePath:
             shutil.rmtree(path, ignore_errors=True)
+            raise
+        return Staging(address, attempt, path)
+
+    def _check_inside(self, prefix: str) -> None:
+        """Make sure that no link on the way leads out of the store; known folders are known by their inode."""
+        folder = f"{self.root}/{prefix}/{STAGING}"
+        found = os.stat(folder)
+        if self._inside.get(prefix) == (found.st_dev, found.st_ino):
+            return
+        root = os.path.realpath(self.root)
+        if os.path.commonpath((root, os.path.realpath(folder))) != root:
             raise errors.UnsafePath(
-                f"`{address.prefix}` leads out of the store `{self.url}`: one of its folders is a symbolic link",
+                f"`{prefix}` leads out of the store `{self.url}`: one of its folders is a symbolic link",
                 hint="remove the link; to keep targets elsewhere set `url` in `[store]` of configuration/nectar.toml",
             )
-        return Staging(address, attempt, path)
+        self._inside[prefix] = (found.st_dev, found.st_ino)
 
     def commit(self, finished: Sequence[Finished]) -> list[Commitment]:
         try:
             for one in finished:
-                with open(f"{one.staging.path}/{RECORD_NAME}", "xb") as file:
+                with open(f"{one.staging.path}/{RECORD_NAME}", "xb", buffering=0) as file:
                     file.write(one.record.to_bytes())
             self._make_durable([one.staging.path for one in finished])
             commitments = [self._publish(one) for one in finished]
