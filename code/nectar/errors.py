@@ -177,6 +177,12 @@ class SharedTarget(GraphError):
     code = "shared-target"
 
 
+class UnsendableTask(GraphError):
+    """A task cannot be sent to a worker process."""
+
+    code = "unsendable-task"
+
+
 class IdentityError(NectarError):
     """A task cannot be identified."""
 
@@ -200,6 +206,12 @@ class TaskFailed(NectarError):
     """A task failed."""
 
     code = "task-failed"
+
+
+class WorkersUnavailable(TaskFailed):
+    """No worker process can be started."""
+
+    code = "workers-unavailable"
 
 
 class MissingOutput(TaskFailed):

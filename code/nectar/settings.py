@@ -91,6 +91,12 @@ def current() -> Settings:
     return _current
 
 
+def adopt(settings: Settings) -> None:
+    """Make these the settings of this process: a worker has those of its engine."""
+    global _current
+    _current = settings
+
+
 @contextlib.contextmanager
 def overridden(**changes: Any) -> Iterator[Settings]:
     """Change settings of this process for a while; for tests and embedding programs."""

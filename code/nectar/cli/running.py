@@ -10,31 +10,50 @@ import luigi
 from nectar import settings
 from nectar.cli import console
 from nectar.cli.progress import Progress
+from nectar.cli.signals import stopping
 from nectar.cli.words import CONTEXT, task_arguments
 from nectar.execution.outcome import Event, EventKind, RunResult, StepStatus
 
 
 @click.command(context_settings=CONTEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line; the last is the result.")
+@click.option("--workers", "-w", default=1, show_default=True, metavar="N", help="Tasks at work at the same time.")
+@click.option("--executor", metavar="NAME", help="Who carries tasks out: `inline` or `processes`.")
+@click.option("--fail-fast", is_flag=True, help="Begin nothing more after the first failure.")
 @click.option("--echo", is_flag=True, help="Also show what tasks print; it is in their logs in any case.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but what went wrong.")
 @task_arguments
-def run(as_json: bool, echo: bool, quiet: bool, chain: str, task: str, words: tuple[str, ...]) -> int:
+def run(
+    as_json: bool,
+    workers: int,
+    executor: str | None,
+    fail_fast: bool,
+    echo: bool,
+    quiet: bool,
+    chain: str,
+    task: str,
+    words: tuple[str, ...],
+) -> int:
     """Make TASK of CHAIN and all that it needs; what is complete is left as it is.
 
     CHAIN is a chain's name such as `etl/flights_chain`. The task's own parameters follow its name.
     """
     from nectar.actions.resolve import task_of
-    from nectar.actions.run import run as carry_out
+    from nectar.actions.run import Options, engine_for
 
     root = task_of(settings.current(), chain, task, words)
     module = type(root).__module__
+    options = Options(executor, workers, fail_fast, echo=echo and not as_json)
     if as_json:
-        result = carry_out(root, listener=_print_event, echo=False)
+        with stopping(engine_for([root], _print_event, options)) as engine:
+            result = engine.execute()
         click.echo(json.dumps({"event": EventKind.RUN_ENDED.value, **result.to_json()}, ensure_ascii=False))
         return int(result.exit_code)
-    with Progress(module, quiet=quiet, plain=echo) as progress:
-        result = carry_out(root, listener=progress.listen, echo=echo)
+    with (
+        Progress(module, quiet=quiet, plain=echo) as progress,
+        stopping(engine_for([root], progress.listen, options)) as engine,
+    ):
+        result = engine.execute()
     _print_summary(result, root, module, " ".join((chain, task, *words)), quiet=quiet)
     return int(result.exit_code)
 

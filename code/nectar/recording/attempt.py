@@ -92,19 +92,18 @@ class Attempt:
         """Remember requirements that `run()` yielded."""
         self._dynamic += entries
 
-    def succeed(self) -> Outcome:
-        """Seal the outputs and publish the target; if another attempt's is there already, that one stays.
+    def finish(self) -> Finished:
+        """Seal the outputs, and return what is ready to be published.
 
         Raises:
             TaskFailed: when the outputs are not there or not fit to be published.
             IdentityChanged: when an input file changed while the task ran.
-            StoreUnreachable: when the store cannot be written.
         """
+        from nectar.recording.provenance import provenance  # late: only who makes something asks where it was made
+
         work = self.work
         files = seal(self.staging.path, work.outputs, work.subject)
         work.still_valid()
-        from nectar.recording.provenance import provenance  # late: only who makes something asks where it was made
-
         record = Record(
             address=work.address,
             output_id=work.identity.output_id,
@@ -122,10 +121,10 @@ class Attempt:
             provenance=provenance(settings.current().root),
             tags=self._run.tags,
         )
-        [commitment] = work.store.commit([Finished(self.staging, record, work.replaces)])
-        return self._outcome_of(commitment)
+        return Finished(self.staging, record, work.replaces)
 
-    def _outcome_of(self, commitment: Commitment) -> Outcome:
+    def published(self, commitment: Commitment) -> Outcome:
+        """Return how the attempt ended, now that the store has published it, or another one before it."""
         if not commitment.won:
             log.info("another attempt had made %s first: its target stays", self.work.subject)
         return Outcome(self.staging.attempt, commitment.won, f"{self.work.address}/log")
@@ -154,7 +153,7 @@ class Attempt:
                 file.write(text)
             _write(f"{self.staging.path}/{ATTEMPT_NAME}", records.json_lines(document))
         place = self.work.store.abandon(self.staging, keep_logs=True)
-        log.error("logs of the failed attempt at %s: %s/%s", self.work.subject, self.work.store.url, place)
+        log.info("logs of the failed attempt at %s: %s/%s", self.work.subject, self.work.store.url, place)
         return Outcome(self.staging.attempt, False, place and f"{place}/log", last_line)
 
     def drop(self) -> None:

@@ -104,7 +104,25 @@ class Reader(Protocol):
         """
 
 
-class Store(Protocol):
+class Lease(Protocol):
+    """The word that nobody else makes a target meanwhile; it ends with its process, however that dies."""
+
+    def release(self) -> None:
+        """Let others have it."""
+
+
+class Leasing(Protocol):
+    """One task runs once at a time. Leases are for economy: the commit alone keeps targets whole."""
+
+    def lease(self, address: Address) -> Lease | None:
+        """Return a lease on an address, None while another thread, process or host has it.
+
+        Raises:
+            StoreUnreachable: when the store cannot be written.
+        """
+
+
+class Store(Leasing, Protocol):
     """Where targets live."""
 
     url: str  #: how the store is named in settings, messages and records

@@ -26,7 +26,7 @@ from nectar.records import RECORD_NAME, Record
 from nectar.settings import Durability
 from nectar.stores import renaming
 from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Staging, State
-from nectar.stores.locks import locked
+from nectar.stores.locks import HeldLock, locked, try_lock
 
 STAGING, ATTEMPTS, QUARANTINE, LOCKS = ".staging", ".attempts", ".quarantine", ".locks"
 
@@ -249,6 +249,13 @@ class LocalStore:
         except OSError as error:
             self._fail(error, "written")
         return f"{kept}/{staging.attempt}"
+
+    def lease(self, address: Address) -> HeldLock | None:
+        try:
+            os.makedirs(self.root, exist_ok=True)
+            return try_lock(f"{self.root}/{LOCKS}", f"lease:{address.path}")
+        except OSError as error:
+            self._fail(error, "written")
 
     def quarantine(self, address: Address, reason: str) -> str | None:
         place = self._place(address)

@@ -8,34 +8,80 @@ process opens the file once and keeps it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 
+
+class _ThreadLock:
+    """The same lock among the threads of one process; forgotten when nobody uses it."""
+
+    __slots__ = ("__weakref__", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
 _descriptors: dict[tuple[int, str], int] = {}
-_threads: dict[tuple[int, str, int], threading.Lock] = {}
+_threads: weakref.WeakValueDictionary[tuple[int, str, int], _ThreadLock] = weakref.WeakValueDictionary()
 _guard = threading.Lock()
 
 
 @contextlib.contextmanager
 def locked(lock_file: str, name: str) -> Iterator[None]:
     """Hold the lock called `name`, waiting for it as long as it takes."""
+    descriptor, offset, thread_lock = _place(lock_file, name)
+    with thread_lock.lock:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, offset)
+        try:
+            yield
+        finally:
+            fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
+
+
+class HeldLock:
+    """A lock that this process holds until it is released, or until the process ends."""
+
+    def __init__(self, descriptor: int, offset: int, thread_lock: _ThreadLock) -> None:
+        self._descriptor, self._offset, self._thread_lock = descriptor, offset, thread_lock
+        self._process = os.getpid()
+
+    def release(self) -> None:
+        """Give the lock back; in a forked child, which never had it, this does nothing."""
+        if self._process == os.getpid():
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, self._offset)
+            self._thread_lock.lock.release()
+
+
+def try_lock(lock_file: str, name: str) -> HeldLock | None:
+    """Take the lock called `name` if nobody holds it, without waiting."""
+    descriptor, offset, thread_lock = _place(lock_file, name)
+    if not thread_lock.lock.acquire(blocking=False):
+        return None
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+    except OSError as error:
+        thread_lock.lock.release()
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return None
+        raise
+    return HeldLock(descriptor, offset, thread_lock)
+
+
+def _place(lock_file: str, name: str) -> tuple[int, int, _ThreadLock]:
+    """Return the descriptor of the lock file, the byte that stands for `name`, and the lock among threads."""
     offset = int.from_bytes(hashlib.sha256(name.encode("utf-8")).digest()[:7], "big")
     process = os.getpid()
     with _guard:
         if (process, lock_file) not in _descriptors:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             _descriptors[process, lock_file] = os.open(lock_file, flags, 0o666)
-        descriptor = _descriptors[process, lock_file]
-        thread_lock = _threads.setdefault((process, lock_file, offset), threading.Lock())
-    with thread_lock:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, offset)
-        try:
-            yield
-        finally:
-            fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
+        thread_lock = _threads.setdefault((process, lock_file, offset), _ThreadLock())
+        return _descriptors[process, lock_file], offset, thread_lock
 
 
 def _forget_in_child() -> None:

@@ -42,6 +42,7 @@ class MemoryStore:
         self._guard = threading.Lock()
         self._attempts_kept = attempts_kept
         self._staged: dict[str, Staging] = {}
+        self._leased: set[Address] = set()
         atexit.register(shutil.rmtree, self.disk, ignore_errors=True)
 
     def __repr__(self) -> str:
@@ -116,6 +117,13 @@ class MemoryStore:
         self._staged.pop(staging.attempt, None)
         shutil.rmtree(staging.path, ignore_errors=True)  # a child left over may still write there
 
+    def lease(self, address: Address) -> MemoryLease | None:
+        with self._guard:
+            if address in self._leased:
+                return None
+            self._leased.add(address)
+        return MemoryLease(self._leased, address)
+
     def quarantine(self, address: Address, reason: str) -> str | None:
         with self._guard:
             return self._set_aside(address, reason)
@@ -150,6 +158,16 @@ class MemoryStore:
     def staged_of(self, address: Address) -> list[str]:
         """Return the attempts at work on an address."""
         return [attempt for attempt, staging in self._staged.items() if staging.address == address]
+
+
+class MemoryLease:
+    """The word that no other thread makes a target meanwhile."""
+
+    def __init__(self, leased: set[Address], address: Address) -> None:
+        self._leased, self._address = leased, address
+
+    def release(self) -> None:
+        self._leased.discard(self._address)
 
 
 class MemoryReader:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import luigi.interface
@@ -56,6 +56,25 @@ def set_main_module(name: str | None) -> None:
     """Say in which module a bare task name is looked up first."""
     global _main_module
     _main_module = name
+
+
+def main_module() -> str | None:
+    """Return the module in which a bare task name is looked up first."""
+    return _main_module
+
+
+def configuration_in_use() -> dict[str, dict[str, str]]:
+    """Return luigi's configuration as plain data, for another process."""
+    config: Any = luigi.configuration.get_config()
+    return {section: {key: str(value) for key, value in config[section].items()} for section in config.sections()}
+
+
+def set_configuration(sections: Mapping[str, Mapping[str, str]]) -> None:
+    """Make luigi's configuration of this process that of another."""
+    config: Any = luigi.configuration.get_config()
+    for section, options in sections.items():
+        for option, value in options.items():
+            config.set(section, option, value.replace("%", "%%"))
 
 
 def bare_class(name: str) -> type | None:

@@ -11,7 +11,9 @@ import luigi
 from luigi.task import DynamicRequirements, flatten
 
 from nectar import stores
-from nectar.recording.attempt import Attempt, Work
+from nectar.recording import leases
+from nectar.recording.attempt import Attempt, Outcome, Work
+from nectar.recording.group import group_at_work
 from nectar.records import InputEntry
 from nectar.settings import Drift
 from nectar.task import closure, code
@@ -34,6 +36,8 @@ def run_recorded(task: Task) -> Any:
     if inspect.isgeneratorfunction(body):
         return _driven(task, functools.partial(body, task))
     attempt = _begin(task)
+    if attempt is None:
+        return None
     try:
         with attempt.capturing():
             result = body(task)
@@ -55,6 +59,8 @@ def _driven(
     until then is gone, and it does not count as a failed attempt.
     """
     attempt = attempt or _begin(task)
+    if attempt is None:
+        return
     steps = make()
     try:
         answer = None
@@ -72,6 +78,7 @@ def _driven(
             steps.close()
         task._nectar.staging = None
         attempt.drop()
+        _let_go(task, attempt)
         raise
     except BaseException as error:
         _failed(task, attempt, error)
@@ -79,21 +86,51 @@ def _driven(
 
 
 def _succeeded(task: Task, attempt: Attempt) -> None:
-    task._nectar.outcome = attempt.succeed()
+    finished = attempt.finish()
+    group = group_at_work()
+    if group is None:
+        [commitment] = attempt.work.store.commit([finished])
+        task._nectar.outcome = attempt.published(commitment)
+        _let_go(task, attempt)
+    else:  # whoever opened the group holds the lease until it is committed
+        group.add(attempt, finished, functools.partial(_set_outcome, task))
     task._nectar.staging = None
+
+
+def _set_outcome(task: Task, outcome: Outcome) -> None:
+    task._nectar.outcome = outcome
 
 
 def _failed(task: Task, attempt: Attempt, error: BaseException) -> None:
     task._nectar.staging = None
     task._nectar.outcome = attempt.fail(error)
+    _let_go(task, attempt)
 
 
-def _begin(task: Task) -> Attempt:
+def _begin(task: Task) -> Attempt | None:
+    """Begin an attempt, alone: None where another process made the target while this one waited for it."""
     state = task._nectar
     state.outcome = None
-    attempt = Attempt(work_of(task))
+    store, address = task.target_store(), task.target_address()
+    state.borrowed_lease = leases.holds(store, address)
+    if leases.wait_for(store, address) and not state.forced and task.complete():
+        leases.release(store, address)
+        return None
+    try:
+        leases.bury_the_dead(store, address)
+        attempt = Attempt(work_of(task))
+    except BaseException:
+        if not state.borrowed_lease:
+            leases.release(store, address)
+        raise
     state.staging = attempt.staging
     return attempt
+
+
+def _let_go(task: Task, attempt: Attempt) -> None:
+    """Give the lease back, unless an engine took it for longer than the attempt."""
+    if not task._nectar.borrowed_lease:
+        leases.release(attempt.work.store, attempt.work.address)
 
 
 def work_of(task: Task) -> Work:

@@ -22,4 +22,5 @@ class TaskState:
     deriving: bool = False  #: its requires() is being asked for its identity right now
     staging: Staging | None = None  #: while it runs: where its output goes
     outcome: Outcome | None = None  #: of its last attempt
+    borrowed_lease: bool = False  #: an engine holds the lease on its target, and not the attempt itself
     forced: bool = False  #: its next attempt replaces a complete target

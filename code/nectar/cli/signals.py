@@ -1,0 +1,32 @@
+"""Turn Ctrl-C into a drain, and a second one, or TERM, into a stop."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from nectar.cli import console
+from nectar.execution.engine import Engine
+
+
+@contextlib.contextmanager
+def stopping(engine: Engine) -> Iterator[Engine]:
+    """Let signals stop an engine while it runs."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked or number == signal.SIGTERM:
+            raise KeyboardInterrupt
+        asked = True
+        console.line(("stopping when what is at work has ended; Ctrl-C again stops at once", "odd"), err=True)
+        engine.drain()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield engine
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,272 @@
+"""Carry jobs out in long-lived worker processes: a crash costs one job, and the worker is replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import luigi
+
+from nectar import errors, settings
+from nectar.execution.jobs import AtWork, Job, Report, ReportKind, Tell, now
+from nectar.execution.worker import Packed, Start, work
+from nectar.recording import leases
+from nectar.recording.run import Run
+from nectar.task import Task, ground
+
+GRACE_S = 5.0  #: between asking a worker to end and ending it
+MOST_STARTS = 3  #: workers in a row that may die before they ask for work
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: Any  # a multiprocessing context's process has no common type
+    pipe: Connection
+    lifeline: Connection
+    shared: Any
+    batch: list[Job] = field(default_factory=list)  #: handed over, not reported yet, in order
+    positions: list[str] = field(default_factory=list)  #: refs of the batch as it was handed over
+    busy: bool = False
+    parked: dict[str, Job] = field(default_factory=dict)
+    ready: bool = False  #: it has come so far as to ask for work
+    killed_because: str | None = None
+    kill_at: float | None = None  #: when TERM is followed by KILL
+
+
+class ProcessExecutor:
+    """See `nectar.execution.jobs.Executor` for the promises."""
+
+    def __init__(self, tell: Tell, run: Run, workers: int) -> None:
+        self._tell = tell
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["nectar.execution.worker", "nectar.task"])
+        self._start = Start(
+            run, settings.current(), tuple(sys.path), ground.main_module(), ground.configuration_in_use()
+        )
+        self._barren = 0
+        self._workers = [self._hire() for _ in range(workers)]
+
+    # Workers
+
+    def _hire(self) -> _Worker:
+        pipe, far_pipe = self._context.Pipe()
+        far_lifeline, lifeline = self._context.Pipe(duplex=False)
+        shared = self._context.RawArray("d", [-1.0, 0.0])
+        process = self._context.Process(
+            target=work, args=(far_pipe, far_lifeline, shared, self._start), name="nectar-worker", daemon=False
+        )
+        with _without_main():
+            process.start()
+        far_pipe.close()
+        far_lifeline.close()
+        return _Worker(process, pipe, lifeline, shared)
+
+    def _replace(self, worker: _Worker) -> None:
+        """Take leave of a dead worker, tell what it leaves, and hire another."""
+        self._drain_pipe(worker)
+        worker.process.join()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.process.pid, signal.SIGKILL)  # what its task started
+        reason = worker.killed_because or _death(worker.process.exitcode)
+        at = self._job_at(worker)
+        for job in worker.batch:
+            if worker.ready and (at is None or job.ref == at.ref):
+                self._tell(self._failed(job, reason))
+                at = at or AtWork(job.ref, now())  # it died before it said which: the first pays
+            else:
+                self._tell(Report(ReportKind.BUSY, job.ref))  # it was not begun, or not committed: once more
+        for job in worker.parked.values():
+            self._tell(Report(ReportKind.BUSY, job.ref))
+        self._barren = 0 if worker.ready else self._barren + 1
+        if self._barren >= MOST_STARTS:
+            raise errors.WorkersUnavailable(
+                f"{self._barren} workers in a row died before they could begin: {reason}",
+                hint="run with `--workers 1` to see why; memory may be short",
+            )
+        worker.pipe.close()
+        worker.lifeline.close()
+        self._workers[self._workers.index(worker)] = self._hire()
+
+    def _failed(self, job: Job, reason: str) -> Report:
+        logs = None
+        task = job.task
+        if isinstance(task, Task):
+            with contextlib.suppress(errors.StoreError):  # the reason matters more than its logs
+                store, address = task.target_store(), task.target_address()
+                if leases.take(store, address):
+                    places = leases.bury_the_dead(store, address, reason)
+                    leases.release(store, address)
+                    logs = f"{places[-1]}/log" if places else None
+        return Report(ReportKind.FAILED, job.ref, error=reason, logs=logs)
+
+    # The protocol
+
+    def room(self) -> int:
+        return sum(not worker.busy for worker in self._workers)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        worker = next(one for one in self._workers if not one.busy)
+        packed = []
+        for job in jobs:
+            try:
+                packed.append(Packed(job.ref, job.number, job.forced, pickle.dumps(job.task)))
+            except Exception as error:  # a task's own state: whatever its pickling raises
+                self._tell(Report(ReportKind.FAILED, job.ref, error=f"cannot be sent to a worker: {error}"))
+            else:
+                worker.batch.append(job)
+        worker.positions = [one.ref for one in packed]
+        if packed:
+            self._send(worker, "jobs", packed)
+
+    def _send(self, worker: _Worker, word: str, content: Any) -> None:
+        worker.busy = word != "drop"
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its death is noticed by its sentinel
+            worker.pipe.send((word, content))
+
+    def resume(self, ref: str) -> None:
+        for worker in self._workers:
+            if ref in worker.parked:
+                worker.batch.append(worker.parked.pop(ref))
+                worker.positions = [*worker.positions, ref] if worker.busy else [ref]
+                self._send(worker, "resume", ref)
+                return
+        self._tell(Report(ReportKind.BUSY, ref))  # its worker died: it begins anew
+
+    def drop(self, ref: str) -> None:
+        for worker in self._workers:
+            if ref in worker.parked:
+                del worker.parked[ref]
+                busy = worker.busy
+                self._send(worker, "drop", ref)
+                worker.busy = busy
+
+    def wait(self, timeout_s: float) -> None:
+        by_object: dict[Any, _Worker] = {}
+        for worker in self._workers:
+            by_object[worker.pipe] = worker
+            by_object[worker.process.sentinel] = worker
+        for worker in {id(by_object[one]): by_object[one] for one in wait(list(by_object), timeout_s)}.values():
+            if not self._drain_pipe(worker):
+                self._replace(worker)
+        for worker in self._workers:
+            if worker.kill_at is not None and now() > worker.kill_at:
+                worker.kill_at = None
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(worker.process.pid, signal.SIGKILL)
+
+    def _drain_pipe(self, worker: _Worker) -> bool:
+        """Take in what a worker has told; False when it is dead."""
+        try:
+            while worker.pipe.poll():
+                done, raw = worker.pipe.recv()
+                worker.ready = True
+                for one in raw:
+                    self._take_report(worker, pickle.loads(one))
+                if done and not worker.batch:
+                    worker.busy = False
+        except (EOFError, OSError):
+            return False
+        return worker.process.exitcode is None
+
+    def _take_report(self, worker: _Worker, report: Report) -> None:
+        job = next((one for one in worker.batch if one.ref == report.ref), None)
+        if job is not None and report.kind not in (ReportKind.MESSAGE, ReportKind.PROGRESS):
+            worker.batch.remove(job)
+            if report.kind is ReportKind.YIELDED:
+                worker.parked[job.ref] = job
+        self._tell(report)
+
+    def at_work(self) -> list[AtWork]:
+        found = (self._job_at(worker) for worker in self._workers if worker.busy)
+        return [one for one in found if one is not None]
+
+    def _job_at(self, worker: _Worker) -> AtWork | None:
+        position, since = int(worker.shared[0]), worker.shared[1]
+        if not 0 <= position < len(worker.positions):
+            return None
+        ref = worker.positions[position]
+        return AtWork(ref, since) if any(job.ref == ref for job in worker.batch) else None
+
+    def kill(self, ref: str, reason: str) -> None:
+        for worker in self._workers:
+            at = self._job_at(worker)
+            if at is not None and at.ref == ref and worker.kill_at is None and worker.killed_because is None:
+                worker.killed_because = reason
+                worker.kill_at = now() + GRACE_S
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(worker.process.pid, signal.SIGTERM)
+
+    def close(self, *, at_once: bool) -> None:
+        for worker in self._workers:
+            if at_once:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(worker.process.pid, signal.SIGTERM)
+            else:
+                self._send(worker, "stop", None)
+        deadline = now() + GRACE_S
+        for worker in self._workers:
+            worker.process.join(max(0.0, deadline - now()))
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(worker.process.pid, signal.SIGKILL)
+            worker.process.join()
+            worker.pipe.close()
+            worker.lifeline.close()
+            worker.process.close()
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep multiprocessing from running the main script again in every worker.
+
+    A script without the `__name__` guard would start a run of its own there. Tasks that it defines are refused.
+    """
+    main = sys.modules["__main__"]
+    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
+
+
+def _death(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        more = "; the kernel does this when memory runs out" if name == "SIGKILL" else ""
+        return f"its worker process was killed by {name}{more}"
+    return f"its worker process ended by itself with exit code {exit_code}"
+
+
+def check_sendable(tasks: Sequence[luigi.Task]) -> None:
+    """Make sure that workers can have the tasks.
+
+    Raises:
+        UnsendableTask: names every class and parameter in the way, and the fix.
+    """
+    problems: dict[str, None] = {}
+    seen: set[type] = set()
+    for task in tasks:
+        kind = type(task)
+        simple = all(isinstance(value, (str, int, float, type(None))) for value in task.param_kwargs.values())
+        if kind in seen and simple:
+            continue
+        seen.add(kind)
+        try:
+            pickle.dumps(task)
+        except Exception as error:  # a parameter's or a task's own pickling
+            problems[f"`{task!r}` cannot be pickled: {error}"] = None
+        if kind.__module__ == "__main__":
+            problems[f"`{kind.__name__}` is defined in the running script or notebook"] = None
+    if problems:
+        raise errors.UnsendableTask(
+            "; ".join(problems),
+            hint="define tasks in a chain module and give parameters plain values, or run with `--workers 1`",
+        )

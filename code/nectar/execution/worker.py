@@ -1,0 +1,136 @@
+"""What a long-lived worker process does: take batches of jobs from a pipe, carry them out, tell what happened.
+
+A worker is the leader of a process group of its own, so that Ctrl-C at the terminal reaches the engine alone, and a
+task's children can be ended with it. It ends with the engine, also when that is killed: the kernel sends it a signal,
+and a thread that notices the closed lifeline ends the whole group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from nectar.execution.hands import Hands, last_line
+from nectar.execution.jobs import AtWork, Job, Report, ReportKind
+from nectar.recording.run import Run, running
+from nectar.settings import Settings, adopt
+
+_PR_SET_PDEATHSIG = 1
+_TELL_SECONDS = 0.05  #: how long a report waits for others to go with
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a worker is told once."""
+
+    run: Run
+    settings: Settings
+    path: tuple[str, ...]  #: the engine's `sys.path`
+    main_module: str | None  #: the chain whose bare task names count
+    luigi_config: dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A job on its way: the task as bytes, so that one that cannot be read fails alone."""
+
+    ref: str
+    number: int
+    forced: bool
+    raw: bytes
+
+
+def work(pipe: Connection, lifeline: Connection, at_work: Any, start: Start) -> None:
+    """Carry out what comes through the pipe until it is closed; the entry of a worker process."""
+    os.setpgid(0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_engine, args=(lifeline,), name="nectar-lifeline", daemon=True).start()
+    sys.path[:] = start.path
+    adopt(start.settings)
+    _Worker(pipe, at_work).serve(start)
+
+
+def _end_with_engine(lifeline: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()  # nothing is ever sent: it returns when the engine is gone
+    os.killpg(0, signal.SIGKILL)
+
+
+class _Worker:
+    def __init__(self, pipe: Connection, at_work: Any) -> None:
+        self._pipe = pipe
+        self._at_work = at_work  # shared with the engine: the number of the job in its batch, and since when
+        self._positions: dict[str, int] = {}
+        self._reports: list[Report] = []
+        self._hands = Hands(self._tell, self._note)
+
+    def serve(self, start: Start) -> None:
+        from nectar.task import ground
+
+        ground.set_main_module(start.main_module)
+        ground.set_configuration(start.luigi_config)
+        with running(start.run):
+            self._flush(done=True)  # ready
+            while True:
+                try:
+                    word, content = self._pipe.recv()
+                except EOFError:
+                    return
+                if word == "stop":
+                    self._hands.drop_all()
+                    return
+                if word == "jobs":
+                    self._carry_out(content)
+                elif word == "resume":
+                    self._positions = {content: 0}
+                    self._hands.resume(content)
+                elif word == "drop":
+                    self._hands.drop(content)
+                    continue
+                self._flush(done=True)
+
+    def _carry_out(self, packed: list[Packed]) -> None:
+        jobs = []
+        for one in packed:
+            try:
+                task = pickle.loads(one.raw)
+            except Exception as error:  # a class that cannot be imported here, or its own __setstate__
+                self._tell(Report(ReportKind.FAILED, one.ref, error=f"cannot be read in a worker: {last_line(error)}"))
+            else:
+                jobs.append(Job(one.ref, task, one.number, one.forced))
+        self._positions = {one.ref: position for position, one in enumerate(packed)}
+        self._hands.carry_out(jobs)
+
+    def _note(self, at_work: AtWork | None) -> None:
+        if at_work is None:
+            self._at_work[0] = -1.0
+        else:
+            self._at_work[1] = at_work.since
+            self._at_work[0] = float(self._positions[at_work.ref])
+
+    def _tell(self, report: Report) -> None:
+        self._reports.append(report)
+        if report.kind in (ReportKind.MESSAGE, ReportKind.PROGRESS):
+            self._flush(done=False)
+
+    def _flush(self, *, done: bool) -> None:
+        reports, self._reports = self._reports, []
+        raw = []
+        for report in reports:
+            try:
+                raw.append(pickle.dumps(report))
+            except Exception as error:  # a task that was yielded and cannot be sent
+                failed = Report(ReportKind.FAILED, report.ref, error=f"cannot be sent: {last_line(error)}")
+                self._hands.drop(report.ref)
+                raw.append(pickle.dumps(failed))
+        self._pipe.send((done, raw))

@@ -1,0 +1,94 @@
+"""Commit attempts together: one sync of the disk for many targets.
+
+An engine opens a group around several tasks that do not need each other. Each task is sealed when it ends and
+published when the group is, so that its `run()` returning does not mean yet that its target is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from nectar import errors
+from nectar.recording.attempt import Attempt, Outcome
+from nectar.stores import Finished, State, Store
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    attempt: Attempt
+    finished: Finished
+    tell: Callable[[Outcome], None]
+
+
+@dataclass(slots=True)
+class Group:
+    """Attempts that wait to be published together."""
+
+    _waiting: list[_Waiting] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, attempt: Attempt, finished: Finished, tell: Callable[[Outcome], None]) -> None:
+        """Let an attempt wait; `tell` hears how it ended."""
+        self._waiting.append(_Waiting(attempt, finished, tell))
+
+    def commit(self) -> dict[str, errors.StoreError]:
+        """Publish all that waits; return the error of each attempt that could not be, by attempt.
+
+        A store that fails in the middle has published some: what is there counts.
+        """
+        waiting, self._waiting = self._waiting, []
+        by_store: dict[int, tuple[Store, list[_Waiting]]] = {}
+        for one in waiting:
+            store = one.attempt.work.store
+            by_store.setdefault(id(store), (store, []))[1].append(one)
+        failed: dict[str, errors.StoreError] = {}
+        for store, members in by_store.values():
+            try:
+                commitments = store.commit([one.finished for one in members])
+            except errors.StoreError as error:
+                failed.update(_sort_out(store, members, error))
+            else:
+                for one, commitment in zip(members, commitments, strict=True):
+                    one.tell(one.attempt.published(commitment))
+        return failed
+
+
+def _sort_out(store: Store, members: list[_Waiting], error: errors.StoreError) -> dict[str, errors.StoreError]:
+    failed = {}
+    for one in members:
+        name = one.finished.staging.attempt
+        try:
+            found = store.inspect(one.finished.staging.address)
+        except errors.StoreError as second:
+            failed[name] = second
+            continue
+        if found.state is State.COMPLETE and found.record is not None and found.record.attempt == name:
+            one.tell(Outcome(name, True, f"{one.finished.staging.address}/log"))
+        else:
+            with contextlib.suppress(errors.StoreError):  # the disk that cannot publish may not keep logs either
+                one.tell(one.attempt.fail(error))
+            failed[name] = error
+    return failed
+
+
+_at_work: Group | None = None
+
+
+def group_at_work() -> Group | None:
+    """Return the group that tasks of this process end in, None where each commits by itself."""
+    return _at_work
+
+
+@contextlib.contextmanager
+def grouped(group: Group) -> Iterator[None]:
+    """Let the tasks that end meanwhile wait in `group`."""
+    global _at_work
+    before, _at_work = _at_work, group
+    try:
+        yield
+    finally:
+        _at_work = before

@@ -1,0 +1,85 @@
+"""Hold the lease on a target while an attempt at it is at work, and clear away what dead attempts left."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from nectar import records
+from nectar.address import Address
+from nectar.records import ATTEMPT_NAME
+from nectar.stores import Lease, Staging, Store
+
+FIRST_WAIT_S = 0.02
+LONGEST_WAIT_S = 0.5
+
+#: leases that this process holds, by store and address
+_held: dict[tuple[int, str, Address], Lease] = {}
+
+
+def take(store: Store, address: Address) -> bool:
+    """Take the lease on an address if nobody else has it; True also where this process has it already.
+
+    Raises:
+        StoreUnreachable: when the store cannot be written.
+    """
+    place = (os.getpid(), store.url, address)
+    if place in _held:
+        return True
+    lease = store.lease(address)
+    if lease is None:
+        return False
+    _held[place] = lease
+    return True
+
+
+def holds(store: Store, address: Address) -> bool:
+    """Say whether this process has the lease."""
+    return (os.getpid(), store.url, address) in _held
+
+
+def wait_for(store: Store, address: Address) -> bool:
+    """Take the lease on an address, waiting for it as long as it takes; True if there was a wait.
+
+    Raises:
+        StoreUnreachable: when the store cannot be written.
+    """
+    wait = FIRST_WAIT_S
+    waited = False
+    while not take(store, address):
+        waited = True
+        time.sleep(wait)
+        wait = min(wait * 2, LONGEST_WAIT_S)
+    return waited
+
+
+def release(store: Store, address: Address) -> None:
+    """Let others have it."""
+    lease = _held.pop((os.getpid(), store.url, address), None)
+    if lease is not None:
+        lease.release()
+
+
+def bury_the_dead(store: Store, address: Address, reason: str = "its process died") -> list[str]:
+    """End the attempts whose process is gone, keeping their logs; return the places of these.
+
+    Whoever holds the lease on an address knows that every other attempt staged there is dead.
+
+    Raises:
+        StoreUnreachable: when the store cannot be written.
+    """
+    places = []
+    for attempt in store.reader(address).attempts():
+        if not attempt.running:
+            continue
+        folder = os.path.dirname(store.reader(address, attempt.attempt).path(ATTEMPT_NAME))
+        if not os.path.isdir(folder):
+            continue
+        document = {"path": address.path, "attempt": attempt.attempt, "error": reason, "run_id": None}
+        document["ended_at"] = records.utc_now().isoformat()
+        with open(os.path.join(folder, ATTEMPT_NAME), "wb") as file:
+            file.write(records.json_lines(document))
+        place = store.abandon(Staging(address, attempt.attempt, folder), keep_logs=True)
+        if place is not None:
+            places.append(place)
+    return places
