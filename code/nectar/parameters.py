@@ -38,12 +38,46 @@ def canonical(parameter: luigi.Parameter[Any], name: str, value: Any) -> Canonic
     kind = type(value)
     parse = type(parameter).parse
     if kind is str and parse in _PLAIN_TEXT:
-        return cast(str, value)
+        return _checked_text(name, value)
     if kind is int and parse is luigi.IntParameter.parse:
         return cast(int, value)
     if value is None:
-        return str(parameter.serialize(value))  # what luigi sends to another process for it
-    return _leaf_or_tree(parameter, name, _normalised(parameter, name, value))
+        return str(parameter.serialize(value))  # what luigi sends to another process for it, where it stays that text
+    if isinstance(value, datetime.timedelta):
+        return _duration(value)  # luigi's own text for it lacks the microseconds
+    luigis_own = parse.__module__ == "luigi.parameter"
+    if luigis_own and isinstance(parameter, (luigi.DictParameter, luigi.ListParameter)):
+        read: Any = _through_json(parameter, name, value)
+    else:
+        read = _normalised(parameter, name, value)
+    form = _leaf_or_tree(parameter, name, read, typed=not luigis_own)
+    return form if isinstance(form, int) else _checked_text(name, form)
+
+
+def _checked_text(name: str, text: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise errors.IdentityError(
+                f"parameter `{name}` holds text that is no Unicode: {text!r}", hint="decode the bytes that it came from"
+            ) from error
+    return text
+
+
+def _through_json(parameter: luigi.Parameter[Any], name: str, value: Any) -> Any:
+    """Return a mapping or a list as another process would get it."""
+    try:
+        return json.loads(parameter.serialize(value))
+    except (ValueError, TypeError) as error:
+        raise _cannot_hold(parameter, name, value, error) from error
+
+
+def _cannot_hold(parameter: luigi.Parameter[Any], name: str, value: Any, error: BaseException) -> errors.IdentityError:
+    return errors.IdentityError(
+        f"parameter `{name}` cannot hold {MASK if is_private(parameter) else repr(value)}: {error}",
+        hint=f"give a value that `{type(parameter).__name__}` can write as text and read back",
+    )
 
 
 def _normalised(parameter: luigi.Parameter[Any], name: str, value: Any) -> Any:
@@ -52,10 +86,7 @@ def _normalised(parameter: luigi.Parameter[Any], name: str, value: Any) -> Any:
         text = parameter.serialize(value)
         read = parameter.parse(text)
     except Exception as error:  # a parameter's own code: whatever it raises, the value has no text
-        raise errors.IdentityError(
-            f"parameter `{name}` cannot hold {value!r}: {error}",
-            hint=f"give a value that `{type(parameter).__name__}` can write as text and read back",
-        ) from error
+        raise _cannot_hold(parameter, name, value, error) from error
     if isinstance(read, str) and not isinstance(value, str) and _ADDRESS.search(read):
         raise errors.IdentityError(
             f"parameter `{name}` holds an object whose text is its place in memory: {read}",
@@ -64,19 +95,32 @@ def _normalised(parameter: luigi.Parameter[Any], name: str, value: Any) -> Any:
     return read
 
 
-def _leaf_or_tree(parameter: luigi.Parameter[Any], name: str, value: Any) -> Canonical:
-    if isinstance(value, str) and not isinstance(value, enum.Enum):
-        return value
-    if value is None:
-        return str(parameter.serialize(value))
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, (int, float)) and not isinstance(value, enum.Enum):
+def _leaf_or_tree(parameter: luigi.Parameter[Any], name: str, value: Any, *, typed: bool) -> Canonical:
+    """Return an int or a text; with `typed` a text that tells its type, for parameters that hold several types."""
+    if isinstance(value, enum.Enum):
+        return _tree_text(value, name) if typed else str(parameter.serialize(value))
+    if isinstance(value, str):
+        return json.dumps({"str": value}, ensure_ascii=False) if value.startswith('{"') and typed else value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         number = _number(value)
-        return number if isinstance(number, int) else repr(number)
-    if isinstance(value, (Mapping, AbstractSet)) or (isinstance(value, Sequence) and not isinstance(value, bytes)):
-        return json.dumps(_tagged(value, name), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return str(parameter.serialize(value))
+        if isinstance(number, int):
+            return number
+        return _tree_text(number, name) if typed else repr(number)
+    if typed or isinstance(value, (Mapping, AbstractSet)) or (isinstance(value, Sequence) and not _is_bytes(value)):
+        return _tree_text(value, name)
+    return str(value) if isinstance(value, bool) else str(parameter.serialize(value))
+
+
+def _is_bytes(value: object) -> bool:
+    return isinstance(value, bytes)
+
+
+def _tree_text(value: Any, name: str) -> str:
+    return json.dumps(_tagged(value, name), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def _duration(value: datetime.timedelta) -> str:
+    return f"{value.days} d {value.seconds}.{value.microseconds:06} s"
 
 
 def _tagged(value: Any, name: str) -> Any:
@@ -104,7 +148,7 @@ def _tagged(value: Any, name: str) -> Any:
     if isinstance(value, (datetime.date, datetime.time)):
         return {type(value).__name__: value.isoformat()}
     if isinstance(value, datetime.timedelta):
-        return {"timedelta": f"{value.days}:{value.seconds}:{value.microseconds}"}
+        return {"timedelta": _duration(value)}
     if isinstance(value, PurePath):
         return {"path": str(value)}
     raise errors.IdentityError(
@@ -114,9 +158,10 @@ def _tagged(value: Any, name: str) -> Any:
 
 
 def _mapping_key(key: object, name: str) -> str:
-    if isinstance(key, str):
+    """Return a key as text; one that is none, or looks like one made here, tells its type."""
+    if isinstance(key, str) and not key.startswith('{"key":'):
         return key
-    return json.dumps(_tagged(key, name), sort_keys=True)
+    return json.dumps({"key": _tagged(key, name)}, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _number(value: int | float) -> int | float:

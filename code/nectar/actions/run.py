@@ -30,17 +30,26 @@ class Options:
     echo: bool = True  #: what tasks print is also shown as it comes
 
 
-def run(*tasks: luigi.Task, listener: Listener | None = None, options: Options | None = None) -> RunResult:
+def run(
+    *tasks: luigi.Task,
+    workers: int = 1,
+    executor: str | None = None,
+    fail_fast: bool = False,
+    echo: bool = True,
+    tags: Mapping[str, str] | None = None,
+    listener: Listener | None = None,
+) -> RunResult:
     """Make these tasks, and return how each task ended; what is complete is left as it is.
 
-    `listener` is told what happens while it happens.
+    `listener` is told what happens while it happens; with `echo` what tasks print is also shown as it comes.
 
     Raises:
         GraphError: when the tasks cannot be carried out: a circle, two tasks with one target.
         UsageError: for options that cannot be.
         StoreUnreachable: when a store cannot be read.
     """
-    return engine_for(tasks, listener or _nobody, options or Options()).execute()
+    options = Options(executor, workers, fail_fast, tags or {}, echo)
+    return engine_for(tasks, listener or _nobody, options).execute()
 
 
 def engine_for(tasks: Sequence[luigi.Task], listener: Listener, options: Options) -> Engine:

@@ -12,7 +12,7 @@ from luigi.task import flatten, task_id_str
 from nectar import errors, identity, settings, stores
 from nectar.address import Address, prefix_of
 from nectar.identity import DEFAULT_OUTPUT, Identity
-from nectar.parameters import canonical, is_private, private_digest, shown
+from nectar.parameters import MASK, canonical, is_private, private_digest, shown
 from nectar.settings import Drift, IdentityScheme
 from nectar.stores import Staging, Store
 from nectar.target import Target
@@ -80,6 +80,22 @@ class Task(luigi.Task, metaclass=TaskRegister):
         self._nectar = TaskState(forms, "|".join((self.task_id, *private)))
         if type(self).run is not None:
             running.wrap(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether two instances are the same task: also private parameters tell them apart."""
+        return type(self) is type(other) and self._nectar.ref == other._nectar.ref
+
+    def __hash__(self) -> int:
+        return int(luigi.Task.__hash__(self))
+
+    def __repr__(self) -> str:
+        """Return the family and the significant parameters, private ones masked."""
+        shown_params = ", ".join(
+            f"{name}={MASK if is_private(parameter) else parameter.serialize(self.param_kwargs[name])}"
+            for name, parameter in type(self).get_params()
+            if parameter.significant
+        )
+        return f"{family_of(type(self))}({shown_params})"
 
     # What luigi asks, made fast
 

@@ -28,11 +28,8 @@ from nectar.parameters import Canonical, canonical
 
 Parameters = list[tuple[str, luigi.Parameter[Any]]]
 
-#: what a task of ours has and no parameter may hide
-OWN_NAMES = frozenset(
-    "dump load target key output_id filename outputs family drift omit_at_default counts_inputs identity"
-    " target_address target_store target_staging store_url".split()
-)
+_HOME = "nectar.task.base"  #: the module of the task classes whose attributes no parameter may hide
+_MAY_BE_HIDDEN = frozenset({"version"})  #: a parameter is a good version
 _SIMPLE = frozenset({str, int, bool, float, type(None), datetime.date, datetime.datetime, datetime.timedelta})
 _PENDING = "_nectar_pending"
 
@@ -46,15 +43,9 @@ class TaskRegister(Register):
     def __new__(
         metacls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any
     ) -> TaskRegister:
-        hidden = [key for key, value in namespace.items() if isinstance(value, luigi.Parameter) and key in OWN_NAMES]
-        if hidden:
-            listed = ", ".join(f"`{key}`" for key in hidden)
-            raise errors.UsageError(
-                f"the parameter {listed} of `{name}` hides something that every Nectar task has",
-                hint="give the parameter another name",
-            )
         make = cast("Callable[..., TaskRegister]", super().__new__)
         made = make(metacls, name, bases, namespace, **keywords)
+        made.parameters()  # a parameter that hides something is an error where the class is written
         type.__setattr__(made, "_nectar_defined_ns", time.time_ns())
         return made
 
@@ -64,9 +55,12 @@ class TaskRegister(Register):
         return Register._get_namespace(module_name) or "_same_as_python_module"
 
     def __setattr__(cls, name: str, value: object) -> None:
-        if isinstance(value, luigi.Parameter) or isinstance(cls.__dict__.get(name), luigi.Parameter):
-            TaskRegister._changes += 1  # luigi.util.inherits adds parameters to a finished class
+        if not isinstance(value, luigi.Parameter) and not isinstance(cls.__dict__.get(name), luigi.Parameter):
+            super().__setattr__(name, value)
+            return
+        TaskRegister._changes += 1  # luigi.util.inherits adds parameters to a finished class
         super().__setattr__(name, value)
+        cls.parameters()
 
     def __delattr__(cls, name: str) -> None:
         TaskRegister._changes += 1
@@ -80,6 +74,7 @@ class TaskRegister(Register):
             for base in reversed(cls.__mro__):
                 found.update(vars(base))
             listed = [(name, value) for name, value in found.items() if isinstance(value, luigi.Parameter)]
+            _check_hiding(cls, [name for name, _ in listed])
             listed.sort(key=lambda item: item[1]._counter)
             known = (TaskRegister._changes, listed)
             type.__setattr__(cls, "_nectar_parameters", known)
@@ -109,6 +104,21 @@ class TaskRegister(Register):
         if quick is not None and cache is not None:
             cache[quick] = instance
         return instance
+
+
+def _check_hiding(cls: type, names: list[str]) -> None:
+    """Make sure that no parameter hides what every task of ours has; luigi's own attributes may be parameters."""
+    ours: set[str] = set()
+    for base in cls.__mro__:
+        if base.__module__ == _HOME:
+            ours.update(name for name in vars(base) if not name.startswith("_"))
+    hiding = sorted((ours - set(dir(luigi.Task)) - _MAY_BE_HIDDEN).intersection(names))
+    if hiding:
+        listed = ", ".join(f"`{name}`" for name in hiding)
+        raise errors.UsageError(
+            f"the parameter {listed} of `{cls.__name__}` hides something that every Nectar task has",
+            hint="give the parameter another name",
+        )
 
 
 def _make(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any], pending: tuple[Any, ...]) -> Any:
@@ -172,7 +182,14 @@ def find_values(
     for name, parameter in parameters:
         if name not in result:
             result[name] = _default(called, names, name, parameter)
-    return [(name, tuple(value) if isinstance(value := result[name], (list, set)) else value) for name in known]
+    return [(name, _hashable(result[name])) for name in known]
+
+
+def _hashable(value: Any) -> Any:
+    """Return lists and sets as tuples, as luigi does; those of a set in an order that every process has."""
+    if isinstance(value, set):
+        return tuple(sorted(value, key=repr))
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _default(called: str, names: tuple[str, ...], name: str, parameter: luigi.Parameter[Any]) -> Any:
