@@ -47,6 +47,28 @@ class Address:
         )
 
 
+def is_key(text: str) -> bool:
+    """Say whether a text can be a target's key."""
+    return _KEY.fullmatch(text) is not None
+
+
+def check_prefix(text: str) -> Address | None:
+    """Return the address that a prefix of the store is, None where it is the beginning of several.
+
+    Raises:
+        UnsafePath: for a text that cannot be the beginning of a target's path.
+    """
+    parts = text.split("/") if text else []
+    if len(parts) > 1 and is_key(parts[-1]) and all(map(_PART.fullmatch, parts[:-1])):
+        return Address("/".join(parts[:-1]), parts[-1])
+    if not all(map(_PART.fullmatch, parts)):
+        raise errors.UnsafePath(
+            f"`{text}` is not a path in the store",
+            hint="give a chain, `etl/flights_chain`, or a path that `nectar status` lists",
+        )
+    return None
+
+
 def prefix_of(family: str) -> str:
     """Return the prefix of all targets of a task family such as `chains.etl.flights_chain.LoadTask`."""
     return family.replace(".", "/")

@@ -159,6 +159,12 @@ class CycleFound(GraphError):
     code = "cycle"
 
 
+class TaskBroken(GraphError):
+    """A task's `requires()` or `output()` raises."""
+
+    code = "task-broken"
+
+
 class ClosureTooLarge(GraphError):
     """A task has more tasks upstream than anybody can mean."""
 
@@ -267,6 +273,7 @@ class UnsafePath(NectarError):
     """A path in the store leads out of it."""
 
     code = "unsafe-path"
+    exit_code = ExitCode.USAGE
     http_status = 404
 
 

@@ -82,6 +82,11 @@ def _cannot_hold(parameter: luigi.Parameter[Any], name: str, value: Any, error: 
 
 def _normalised(parameter: luigi.Parameter[Any], name: str, value: Any) -> Any:
     """Return the value that a command line with this value's text would give."""
+    if isinstance(value, AbstractSet) and type(parameter).parse in _PLAIN_TEXT:
+        raise errors.IdentityError(
+            f"parameter `{name}` holds a set, whose text has another order in each process",
+            hint="use `luigi.ListParameter` and give it a sorted list",
+        )
     try:
         text = parameter.serialize(value)
         read = parameter.parse(text)

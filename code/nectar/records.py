@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from nectar import errors
-from nectar.address import Address, check_output_name
+from nectar.address import Address
 
 SCHEMA = 1
 RECORD_NAME = "record.json"
@@ -65,6 +65,7 @@ class Record:
     run_id: str | None = None
     inputs: Mapping[str, InputEntry] = field(default_factory=dict)
     dynamic: tuple[InputEntry, ...] = ()  #: requirements that `run()` yielded
+    outputs: tuple[str, ...] = ()  #: files that the task declares; there may be more
     foreign: tuple[str, ...] = ()  #: outputs that lie elsewhere
     code: Mapping[str, Any] | None = None  #: `{"digest", "parts"}`
     provenance: Mapping[str, Any] = field(default_factory=dict)  #: host, user, process, git, versions, memory
@@ -86,6 +87,7 @@ class Record:
         document["output_id"] = self.output_id
         document["identity"] = self.identity
         document["files"] = [entry.to_json() for entry in self.files]
+        document["outputs"] = list(self.outputs)
         document["foreign"] = list(self.foreign)
         document["inputs"] = {path: entry.to_json() for path, entry in self.inputs.items()}
         document["dynamic"] = [entry.to_json() for entry in self.dynamic]
@@ -159,6 +161,7 @@ def _from_json(document: dict[str, Any]) -> Record:
         run_id=document.get("run_id"),
         inputs={path: InputEntry(**entry) for path, entry in document["inputs"].items()},
         dynamic=tuple(InputEntry(**entry) for entry in document["dynamic"]),
+        outputs=tuple(map(_text, document["outputs"])),
         foreign=tuple(map(_text, document["foreign"])),
         code=document.get("code"),
         provenance=dict(document["provenance"]),
@@ -171,10 +174,10 @@ def _file(entry: Mapping[str, Any]) -> FileEntry:
     size = entry["size"]
     if type(size) is not int or size < 0:
         raise ValueError(f"the size of `{entry['name']}`")
-    place = _text(entry["object"])
-    if place.startswith("/") or ".." in place.split("/"):
-        raise ValueError(f"the place of `{entry['name']}`")
-    return FileEntry(check_output_name(_text(entry["name"])), place, size, _text(entry["sha256"]), entry.get("etag"))
+    for place in (_text(entry["name"]), _text(entry["object"])):
+        if not place or place.startswith("/") or ".." in place.split("/") or "\0" in place:
+            raise ValueError(f"the place of `{entry['name']}`")
+    return FileEntry(entry["name"], entry["object"], size, _text(entry["sha256"]), entry.get("etag"))
 
 
 def _text(value: object) -> str:

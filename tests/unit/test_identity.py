@@ -15,7 +15,8 @@ from typing import Any
 
 import luigi
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from luigi.parameter import ParameterVisibility
 from luigi.task_register import Register
 
@@ -269,40 +270,35 @@ print(task.key)
 """
 
 
+def printed_by(file: Path, seed: str, *words: str) -> str:
+    """Return what a script prints in a process of its own, with this PYTHONHASHSEED."""
+    path = str(Path(str(nectar.__file__)).parents[1])
+    environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, str(file), *words]
+    return subprocess.run(command, env=environment, cwd=file.parent, capture_output=True, text=True, check=True).stdout
+
+
 def test_keys_are_equal_in_every_process_and_hash_seed(tmp_path: Path):
     file = tmp_path / "fruits_chain.py"
     file.write_text(IN_ANOTHER_PROCESS)
-    keys = set()
-    for seed, letters in [("0", "abcdef"), ("1", "fedcba"), ("random", "cbadfe")]:
-        path = str(Path(str(nectar.__file__)).parents[1])
-        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": path}
-        words = [sys.executable, str(file), letters]
-        keys.add(
-            subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-        )
-    assert len(keys) == 1
+    orders = [("0", "abcdef"), ("1", "fedcba"), ("random", "cbadfe")]
+    assert len({printed_by(file, seed, letters) for seed, letters in orders}) == 1
 
 
-def test_a_set_given_to_a_plain_parameter_has_one_key_in_every_process_or_none(tmp_path: Path):
-    code = (
+@pytest.mark.parametrize("kind", ["set", "frozenset"])
+def test_a_set_given_to_a_plain_parameter_has_one_key_in_every_process_or_none(tmp_path: Path, kind: str):
+    file = tmp_path / "set_chain.py"
+    file.write_text(
         "import luigi, nectar\n"
+        "from nectar import errors\n"
         "class SetTask(nectar.Task):\n"
         "    words = luigi.Parameter()\n"
         "try:\n"
-        "    print(SetTask(words={'a', 'b', 'c', 'd', 'e'}).key)\n"
-        "except nectar.errors.IdentityError as error:\n"
+        f"    print(SetTask(words={kind}('abcde')).key)\n"
+        "except errors.IdentityError as error:\n"
         "    print(error.code)\n"
     )
-    (tmp_path / "set_chain.py").write_text(code)
-    keys = set()
-    for seed in "0123":
-        path = str(Path(str(nectar.__file__)).parents[1])
-        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
-        words = [sys.executable, str(tmp_path / "set_chain.py")]
-        keys.add(
-            subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-        )
-    assert len(keys) == 1
+    assert len({printed_by(file, seed) for seed in "0123"}) == 1
 
 
 # What counts

@@ -64,9 +64,10 @@ def adopt(task: luigi.Task, folder: Path | None = None) -> Adopted:
             started_at=now,
             ended_at=records.utc_now(),
             attempt=staging.attempt,
+            outputs=own_outputs(task),
             adopted=True,
         )
-        [commitment] = store.commit([Finished(staging, record)])
+        [commitment] = store.commit([Finished(staging, record, outputs=own_outputs(task))])
     except BaseException:
         if os.path.isdir(staging.path):
             store.abandon(staging, keep_logs=False)

@@ -46,6 +46,10 @@ def examine(settings: Settings) -> list[Check]:
         except errors.NectarError as error:
             name = check.__name__.lstrip("_").replace("_", " ")
             found.append(Check(name, False, error.message, error.hint, type(error).exit_code))
+        except OSError as error:
+            name = check.__name__.lstrip("_").replace("_", " ")
+            detail = f"{os.strerror(error.errno or 0).lower()}: {error.filename}"
+            found.append(Check(name, False, detail, "look at the disk", ExitCode.STORE_UNREACHABLE))
     return found
 
 

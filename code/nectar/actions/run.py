@@ -13,6 +13,7 @@ from nectar.execution.inline import InlineExecutor
 from nectar.execution.jobs import Executor, Tell
 from nectar.execution.outcome import Event, Listener, RunResult
 from nectar.plans import Action, Prepared, make_plan
+from nectar.recording.capture import Echo
 from nectar.recording.run import Run, new_run
 from nectar.task import ground
 
@@ -27,7 +28,7 @@ class Options:
     workers: int = 1
     fail_fast: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
-    echo: bool = True  #: what tasks print is also shown as it comes
+    echo: Echo = Echo.SAME  #: where what tasks print is shown as it comes
 
 
 def run(
@@ -48,7 +49,7 @@ def run(
         UsageError: for options that cannot be.
         StoreUnreachable: when a store cannot be read.
     """
-    options = Options(executor, workers, fail_fast, tags or {}, echo)
+    options = Options(executor, workers, fail_fast, tags or {}, Echo.SAME if echo else Echo.NO)
     return engine_for(tasks, listener or _nobody, options).execute()
 
 

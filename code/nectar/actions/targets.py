@@ -56,3 +56,27 @@ def _by_key(store: Store, start: str) -> Address:
     raise errors.TargetNotFound(
         f"{len(found)} targets have a key that begins with `{start}`: {listed}", hint="give more of it"
     )
+
+
+def find_prefix(settings: Settings, store: Store, text: str | None) -> str:
+    """Return the part of a store that a chain, a chain type or a path means; all of it for no text.
+
+    Raises:
+        ChainNotFound: when there is neither such a chain nor anything in the store, with what was probably meant.
+        UnsafePath: for a text that cannot be a path there.
+    """
+    if not text:
+        return ""
+    from nectar.chain import finder
+
+    name = text.strip("/")
+    prefix = name if name.startswith("chains/") else f"chains/{name}"
+    for candidate in dict.fromkeys((prefix.removesuffix(".py"), name)):
+        if next(store.walk(candidate), None) is not None:
+            return candidate
+    found = finder.find(settings.chains_dir)
+    known = {path for chain in found.chains for path in (chain.type, chain.path)}
+    if name.removeprefix("chains/").removesuffix(".py") in known:
+        return prefix.removesuffix(".py")
+    hint = errors.did_you_mean(name, known) or "`nectar status` lists what is in the store"
+    raise errors.ChainNotFound(f"no chain and no target `{text}`", hint=hint)

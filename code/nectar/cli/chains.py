@@ -8,16 +8,17 @@ import click
 
 from nectar import errors, settings
 from nectar.cli import console
+from nectar.cli.words import complete_chains
 from nectar.errors import ExitCode
 
 if TYPE_CHECKING:
     from nectar.chain.catalog import Catalog
-    from nectar.chain.description import ParameterDescription
+    from nectar.chain.description import ParameterDescription, TaskDescription
 
 
 @click.command(name="list")
 @console.json_option
-@click.argument("names", nargs=-1, metavar="[TYPE|CHAIN]...")
+@click.argument("names", nargs=-1, metavar="[TYPE|CHAIN]...", shell_complete=complete_chains)
 def list_(as_json: bool, names: tuple[str, ...]) -> int:
     """List the chains, their tasks and parameters; all of them, or those of some types or chains."""
     from nectar.actions.listing import catalog, catalog_json
@@ -49,18 +50,23 @@ def _print_catalog(found: Catalog, *, details: bool) -> None:
     for chain in found.chains:
         console.line((chain.name.path, "bold"), (f"  {chain.doc}" if chain.doc else "", "dim"))
         for task in chain.tasks:
-            signature = " ".join(_signature(one) for one in task.parameters)
-            console.line((f"  {task.name}", "name"), f" {signature}" if signature else "")
-            if task.doc:
-                console.line((f"      {task.doc}", "dim"))
-            for one in task.parameters if details else ():
-                console.line((f"      {_details(one)}", "dim"))
+            print_task(task, details=details)
     for broken in found.broken:
         console.line((broken.path, "bold"), ("  broken: ", "bad"), broken.error)
         if broken.location:
             console.line((f"      {broken.location}", "dim"))
     if not found.chains and not found.broken:
         console.line("no chains yet: write one in `chains/<type>/<name>_chain.py`")
+
+
+def print_task(task: TaskDescription, *, details: bool) -> None:
+    """Write a task's name, parameters and first words; with `details` a line for each parameter."""
+    signature = " ".join(_signature(one) for one in task.parameters)
+    console.line((f"  {task.name}", "name"), f" {signature}" if signature else "")
+    if task.doc:
+        console.line((f"      {task.doc}", "dim"))
+    for one in task.parameters if details else ():
+        console.line((f"      {_details(one)}", "dim"))
 
 
 def _signature(one: ParameterDescription) -> str:

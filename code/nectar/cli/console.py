@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -35,19 +35,39 @@ def colours(stream: Any) -> bool:
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def line(*parts: str | tuple[str, str], err: bool = False) -> None:
-    """Write one line made of plain texts and `(text, style)` parts, to stdout or to stderr."""
-    tint = colours(sys.stderr if err else sys.stdout)
+def own_stream(stream: TextIO) -> TextIO:
+    """Return a stream of one's own to where another goes: a task that runs here has the other for its logs."""
+    try:
+        return os.fdopen(os.dup(stream.fileno()), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    except (OSError, ValueError):  # a stream without a descriptor, as in a test
+        return stream
+
+
+def line(*parts: str | tuple[str, str], err: bool = False, stream: TextIO | None = None) -> None:
+    """Write one line made of plain texts and `(text, style)` parts, to stdout, to stderr, or to a stream."""
+    stream = stream or (sys.stderr if err else sys.stdout)
+    tint = colours(stream)
     texts = []
     for part in parts:
         text, style = part if isinstance(part, tuple) else (part, "")
         texts.append(click.style(text, **_STYLES[style]) if tint and style else text)
-    click.echo("".join(texts), err=err, color=tint)
+    _write("".join(texts), stream, tint)
 
 
 def print_json(document: object) -> None:
     """Write one JSON document to stdout."""
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    _write(json.dumps(document, ensure_ascii=False, indent=2), sys.stdout, tint=False)
+
+
+class NobodyReads(Exception):
+    """Whoever read the output has seen enough: `nectar list | head`."""
+
+
+def _write(text: str, stream: TextIO, tint: bool) -> None:
+    try:
+        click.echo(text, file=stream, color=tint)
+    except BrokenPipeError as error:
+        raise NobodyReads from error
 
 
 def json_option(command: _Command) -> _Command:

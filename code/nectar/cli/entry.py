@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted", None)
         return int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:  # `nectar list | head`: who reads has seen enough
+    except (console.NobodyReads, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.OK)
 

@@ -8,16 +8,17 @@ import click
 
 from nectar import settings
 from nectar.cli import console
-from nectar.cli.words import CONTEXT, task_arguments
+from nectar.cli.words import CONTEXT, TaskCommand, asks_for_help, task_arguments
 
 if TYPE_CHECKING:
     from nectar.actions.explain import Explanation
     from nectar.plans import Plan
 
+_WORDS = {"run": "to run", "skip": "complete", "blocked": "blocked"}
 _STYLES = {"run": "good", "skip": "dim", "blocked": "bad"}
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(cls=TaskCommand, context_settings=CONTEXT)
 @console.json_option
 @click.option("--all", "everything", is_flag=True, help="List complete tasks, too.")
 @task_arguments
@@ -26,6 +27,8 @@ def plan(as_json: bool, everything: bool, chain: str, task: str, words: tuple[st
     from nectar.actions.plan import plan as make
     from nectar.actions.resolve import task_of
 
+    if asks_for_help(settings.current(), chain, task, words):
+        return
     root = task_of(settings.current(), chain, task, words)
     made = make(root)
     if as_json:
@@ -35,7 +38,7 @@ def plan(as_json: bool, everything: bool, chain: str, task: str, words: tuple[st
 
 
 def _print_plan(made: Plan, module: str, everything: bool) -> None:
-    counts = ", ".join(f"{count:,} to {action.value}" for action, count in made.counts.items() if count)
+    counts = ", ".join(f"{count:,} {_WORDS[action.value]}" for action, count in made.counts.items() if count)
     console.line((f"{console.count_text(len(made.steps), 'task')}: {counts}", "bold"))
     unseen = made.identified - len(made.steps)
     if unseen > 0:
@@ -51,7 +54,7 @@ def _print_plan(made: Plan, module: str, everything: bool) -> None:
         )
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(cls=TaskCommand, context_settings=CONTEXT)
 @console.json_option
 @task_arguments
 def explain(as_json: bool, chain: str, task: str, words: tuple[str, ...]) -> None:
@@ -59,6 +62,8 @@ def explain(as_json: bool, chain: str, task: str, words: tuple[str, ...]) -> Non
     from nectar.actions.explain import explain as make
     from nectar.actions.resolve import task_of
 
+    if asks_for_help(settings.current(), chain, task, words):
+        return
     root = task_of(settings.current(), chain, task, words)
     found = make(root)
     if as_json:

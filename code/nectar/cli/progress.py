@@ -31,7 +31,8 @@ class Progress:
         self._at_work: dict[str, tuple[float, str]] = {}  # task -> monotonic start, its own word
         self._started = time.monotonic()
         self._guard = threading.RLock()
-        self._wants_live = console.colours(sys.stderr) and not quiet and not plain
+        self._stream = console.own_stream(sys.stderr)
+        self._wants_live = console.colours(self._stream) and not quiet and not plain
         self._live: Live | None = None
 
     def __enter__(self) -> Progress:
@@ -42,12 +43,13 @@ class Progress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        self._stream.flush()
 
     def _start(self) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        terminal = Console(file=sys.stderr, highlight=False, emoji=False, markup=False)
+        terminal = Console(file=self._stream, highlight=False, emoji=False, markup=False)
         self._live = Live(
             get_renderable=self._picture, console=terminal, refresh_per_second=REFRESH_PER_SECOND, transient=True
         )
@@ -87,11 +89,11 @@ class Progress:
 
                 self._live.console.print(Text.assemble(("failed  ", "bold red"), f"{name}: {step.error}"))
             else:
-                console.line(("failed  ", "bad"), f"{name}: {step.error}", err=True)
+                console.line(("failed  ", "bad"), name, stream=self._stream)
 
     def _say(self, line: str) -> None:
         if self._live is None and not self._quiet:
-            console.line(line, err=True)
+            console.line(line, stream=self._stream)
 
     def _short(self, task: str) -> str:
         return console.short_name(task, self._module)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 
 import click
 import luigi
@@ -11,11 +13,13 @@ from nectar import settings
 from nectar.cli import console
 from nectar.cli.progress import Progress
 from nectar.cli.signals import stopping
-from nectar.cli.words import CONTEXT, task_arguments
+from nectar.cli.words import CONTEXT, TaskCommand, asks_for_help, task_arguments
+from nectar.errors import ExitCode
 from nectar.execution.outcome import Event, EventKind, RunResult, StepStatus
+from nectar.recording.capture import Echo
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(cls=TaskCommand, context_settings=CONTEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line; the last is the result.")
 @click.option("--workers", "-w", default=1, show_default=True, metavar="N", help="Tasks at work at the same time.")
 @click.option("--executor", metavar="NAME", help="Who carries tasks out: `inline` or `processes`.")
@@ -41,11 +45,19 @@ def run(
     from nectar.actions.resolve import task_of
     from nectar.actions.run import Options, engine_for
 
+    if asks_for_help(settings.current(), chain, task, words):
+        return int(ExitCode.OK)
     root = task_of(settings.current(), chain, task, words)
     module = type(root).__module__
-    options = Options(executor, workers, fail_fast, echo=echo and not as_json)
+    options = Options(executor, workers, fail_fast, echo=Echo.STDERR if echo else Echo.NO)
     if as_json:
-        with stopping(engine_for([root], _print_event, options)) as engine:
+        stream = console.own_stream(sys.stdout)
+
+        def print_event(event: Event) -> None:
+            if event.kind is not EventKind.RUN_ENDED:
+                stream.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
+
+        with stopping(engine_for([root], print_event, options)) as engine:
             result = engine.execute()
         click.echo(json.dumps({"event": EventKind.RUN_ENDED.value, **result.to_json()}, ensure_ascii=False))
         return int(result.exit_code)
@@ -54,13 +66,8 @@ def run(
         stopping(engine_for([root], progress.listen, options)) as engine,
     ):
         result = engine.execute()
-    _print_summary(result, root, module, " ".join((chain, task, *words)), quiet=quiet)
+    _print_summary(result, root, module, _again(root, chain, task, words), quiet=quiet)
     return int(result.exit_code)
-
-
-def _print_event(event: Event) -> None:
-    if event.kind is not EventKind.RUN_ENDED:
-        click.echo(json.dumps(event.to_json(), ensure_ascii=False))
 
 
 def _print_summary(result: RunResult, root: luigi.Task, module: str, command: str, *, quiet: bool) -> None:
@@ -69,6 +76,8 @@ def _print_summary(result: RunResult, root: luigi.Task, module: str, command: st
             name = console.short_name(step.task, module)
             console.line((f"{step.status.value:<8}", "bad"), (name, "bold"), err=True)
             console.line(f"        {step.error}", err=True)
+            if step.hint:
+                console.line((f"        hint: {step.hint}", "name"), err=True)
             if step.logs:
                 console.line((f"        logs: {_store_url(root)}/{step.logs}", "dim"), err=True)
     if result.interrupted:
@@ -90,6 +99,19 @@ def _print_summary(result: RunResult, root: luigi.Task, module: str, command: st
         console.line(("all is complete: nothing to do", "bold"), err=True)
     for place in _outputs(root):
         console.line(place)
+
+
+def _again(root: luigi.Task, chain: str, task: str, words: tuple[str, ...]) -> str:
+    """Return the command once more, to be pasted into a shell; private values are not repeated."""
+    from nectar.actions.resolve import boolean_parameters, split_parameters
+    from nectar.parameters import MASK, is_private
+
+    private = {name for name, parameter in root.get_params() if is_private(parameter)}
+    texts = split_parameters(words, boolean_parameters(type(root)))
+    if not private.intersection(texts):
+        return shlex.join((chain, task, *words))
+    masked = [f"--{name.replace('_', '-')}={MASK if name in private else text}" for name, text in texts.items()]
+    return shlex.join((chain, task, *masked))
 
 
 def _store_url(root: luigi.Task) -> str:

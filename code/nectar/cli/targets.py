@@ -9,7 +9,7 @@ import click
 
 from nectar import settings
 from nectar.cli import console
-from nectar.cli.words import CONTEXT, target_arguments, task_arguments
+from nectar.cli.words import CONTEXT, TaskCommand, complete_chains, target_arguments, task_arguments
 from nectar.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @console.json_option
-@click.argument("chain", required=False)
+@click.argument("chain", required=False, metavar="[CHAIN|PATH]", shell_complete=complete_chains)
 def status(as_json: bool, chain: str | None) -> None:
     """Count what the store has of each task of CHAIN, or of all: complete targets, broken ones, their size."""
     from nectar.actions.status import status as count
+    from nectar.actions.targets import find_prefix
     from nectar.stores import open_store
 
     store = open_store()
-    found = count(store, _prefix(chain))
+    found = count(store, find_prefix(settings.current(), store, chain))
     if as_json:
         console.print_json({"store": store.url, "tasks": [one.to_json() for one in found]})
         return
@@ -49,15 +50,7 @@ def status(as_json: bool, chain: str | None) -> None:
             console.line((f"broken: {problem}", "odd"), err=True)
 
 
-def _prefix(chain: str | None) -> str:
-    """Return the part of the store that a chain's name, or a path in the store, means."""
-    if not chain:
-        return ""
-    name = chain.removesuffix(".py").strip("/")
-    return name if name.startswith("chains/") else f"chains/{name}"
-
-
-@click.command(context_settings=CONTEXT)
+@click.command(cls=TaskCommand, context_settings=CONTEXT)
 @console.json_option
 @target_arguments
 def show(as_json: bool, words: tuple[str, ...]) -> int:
@@ -110,7 +103,7 @@ def _print_record(record: Record, urls: dict[str, str]) -> None:
         console.line(f"  elsewhere {name}")
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(cls=TaskCommand, context_settings=CONTEXT)
 @console.json_option
 @click.option("--attempt", help="The beginning of an attempt's name; by default the newest.")
 @click.option("--stdout", "only", flag_value="stdout", help="Only what went to stdout, as it was.")
@@ -134,7 +127,7 @@ def logs(as_json: bool, attempt: str | None, only: str | None, words: tuple[str,
         click.echo(text, nl=bool(text) and not text.endswith("\n"))
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(cls=TaskCommand, context_settings=CONTEXT)
 @console.json_option
 @click.option("--url", "as_url", is_flag=True, help="Print URLs.")
 @task_arguments
@@ -157,14 +150,15 @@ def path(as_json: bool, as_url: bool, chain: str, task: str, words: tuple[str, .
 
 @click.command()
 @console.json_option
-@click.argument("places", nargs=-1, metavar="[CHAIN|PATH]...")
+@click.argument("places", nargs=-1, metavar="[CHAIN|PATH]...", shell_complete=complete_chains)
 def verify(as_json: bool, places: tuple[str, ...]) -> int:
     """Check that targets have the bytes that their records say; what has not is put into quarantine and made again."""
+    from nectar.actions.targets import find_prefix
     from nectar.actions.verify import check, quarantine
     from nectar.stores import open_store
 
     store = open_store()
-    checked = [one for place in places or ("",) for one in check(store, _prefix(place))]
+    checked = [one for place in places or ("",) for one in check(store, find_prefix(settings.current(), store, place))]
     done = quarantine(store, checked)
     bad = [one for one in done if one.problem is not None]
     if as_json:
@@ -178,7 +172,7 @@ def verify(as_json: bool, places: tuple[str, ...]) -> int:
     return int(ExitCode.TASK_FAILED if bad else ExitCode.OK)
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(cls=TaskCommand, context_settings=CONTEXT)
 @console.json_option
 @click.option(
     "--from",

@@ -2,45 +2,77 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from nectar import settings
+from nectar import errors, settings
+from nectar.settings import Settings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_Complete = TypeVar("_Complete", bound=Callable[..., list[CompletionItem]])
 
 #: what follows the first word is the task's, also where nectar or click has an option of that name
 CONTEXT = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["-h", "--help"]}
 
 
-def task_arguments(command: _Command) -> _Command:
-    """Add the arguments `CHAIN TASK [--parameter VALUE ...]` to a command."""
-    command = click.argument(
-        "words", nargs=-1, type=click.UNPROCESSED, metavar="[--PARAMETER VALUE]...", shell_complete=_complete_parameters
-    )(command)
-    command = click.argument("task", metavar="TASK", shell_complete=_complete_tasks)(command)
-    return click.argument("chain", metavar="CHAIN", shell_complete=_complete_chains)(command)
+class TaskCommand(click.Command):
+    """A command whose own options come before its arguments, and whose later words are a task's."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(context, args)
+        first = context.params.get("chain") or (context.params.get("words") or ("",))[0]
+        if first.startswith("-") and not context.resilient_parsing:
+            own = [option for parameter in self.params for option in parameter.opts if option.startswith("-")]
+            hint = errors.did_you_mean(first, own) or f"`nectar {self.name} --help` lists the options"
+            raise errors.UsageError(f"no option `{first}`", hint=hint)
+        return rest
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        named = context.params.get("task") or len(context.params.get("words") or ()) > 1
+        if incomplete.startswith("-") and named:
+            words = next(parameter for parameter in self.params if parameter.name == "words")
+            return words.shell_complete(context, incomplete)
+        return super().shell_complete(context, incomplete)
 
 
-def target_arguments(command: _Command) -> _Command:
-    """Add the arguments that name a target: a path, a key, or a task."""
-    return click.argument(
-        "words",
-        nargs=-1,
-        required=True,
-        type=click.UNPROCESSED,
-        metavar="PATH|KEY|CHAIN TASK [--PARAMETER VALUE]...",
-        shell_complete=_complete_words,
-    )(command)
+def quiet(complete: _Complete) -> _Complete:
+    """Let a completion offer nothing where it fails: its complaint would land in the person's prompt."""
+
+    @functools.wraps(complete)
+    def guarded(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        try:
+            return complete(context, parameter, incomplete)
+        except (errors.NectarError, KeyError):
+            return []
+
+    return guarded  # type: ignore[return-value]
 
 
+def asks_for_help(current: Settings, chain: str, task: str, words: tuple[str, ...]) -> bool:
+    """Print a task's parameters where that is what its words ask for."""
+    from nectar.chain.catalog import describe
+    from nectar.chain.description import find_task
+    from nectar.chain.finder import find_chain
+    from nectar.cli.chains import print_task
+
+    if not {"--help", "-h"}.intersection(words):
+        return False
+    found = find_task(describe(current, find_chain(current.chains_dir, chain)), task)
+    if any(one.name == "help" for one in found.parameters):
+        return False
+    print_task(found, details=True)
+    return True
+
+
+@quiet
 def _complete_words(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     before = context.params.get("words") or ()
     if not before:
-        return _complete_chains(context, parameter, incomplete)
+        return complete_chains(context, parameter, incomplete)
     context.params["chain"] = before[0]
     if len(before) == 1:
         return _complete_tasks(context, parameter, incomplete)
@@ -48,7 +80,9 @@ def _complete_words(context: click.Context, parameter: click.Parameter, incomple
     return _complete_parameters(context, parameter, incomplete)
 
 
-def _complete_chains(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+@quiet
+def complete_chains(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the names of chains."""
     from nectar.chain.catalog import discover
 
     return [
@@ -58,6 +92,7 @@ def _complete_chains(context: click.Context, parameter: click.Parameter, incompl
     ]
 
 
+@quiet
 def _complete_tasks(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from nectar.chain.catalog import describe
     from nectar.chain.finder import find_chain
@@ -67,6 +102,7 @@ def _complete_tasks(context: click.Context, parameter: click.Parameter, incomple
     return [CompletionItem(task.name, help=task.doc) for task in chain.tasks if task.name.startswith(incomplete)]
 
 
+@quiet
 def _complete_parameters(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from nectar.chain.catalog import describe
     from nectar.chain.description import find_task
@@ -83,3 +119,24 @@ def _complete_parameters(context: click.Context, parameter: click.Parameter, inc
         for option, one in known.items()
         if option.startswith(incomplete) and option not in before
     ]
+
+
+def task_arguments(command: _Command) -> _Command:
+    """Add the arguments `CHAIN TASK [--parameter VALUE ...]` to a command."""
+    command = click.argument(
+        "words", nargs=-1, type=click.UNPROCESSED, metavar="[--PARAMETER VALUE]...", shell_complete=_complete_parameters
+    )(command)
+    command = click.argument("task", metavar="TASK", shell_complete=_complete_tasks)(command)
+    return click.argument("chain", metavar="CHAIN", shell_complete=complete_chains)(command)
+
+
+def target_arguments(command: _Command) -> _Command:
+    """Add the arguments that name a target: a path, a key, or a task."""
+    return click.argument(
+        "words",
+        nargs=-1,
+        required=True,
+        type=click.UNPROCESSED,
+        metavar="PATH|KEY|CHAIN TASK [--PARAMETER VALUE]...",
+        shell_complete=_complete_words,
+    )(command)

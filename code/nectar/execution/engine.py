@@ -276,7 +276,9 @@ class Engine:
             self._emit(EventKind.STEP_MESSAGE, task=step.task, detail=word)
             heapq.heappush(self._delayed, (now() + delay, ref))
             return
-        self._note(step, StepStatus.FAILED, seconds=report.seconds, error=report.error, logs=report.logs)
+        self._note(
+            step, StepStatus.FAILED, seconds=report.seconds, error=report.error, hint=report.hint, logs=report.logs
+        )
         self._stop_dependents(executor, ref)
         if self._limits.fail_fast:
             self._stopping = True

@@ -185,6 +185,7 @@ class Hands:
                 started.job.ref,
                 seconds=now() - started.since,
                 error=last_line(error),
+                hint=getattr(error, "hint", None),
                 logs=outcome.logs if outcome is not None else None,
             )
         )

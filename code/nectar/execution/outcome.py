@@ -43,6 +43,7 @@ class StepResult:
     path: str | None = None  #: of its target
     seconds: float = 0.0
     error: str | None = None  #: the last line of the traceback
+    hint: str | None = None  #: the fix, where it is known
     logs: str | None = None  #: place of its logs in the store
 
     def to_json(self) -> dict[str, Any]:
@@ -53,6 +54,7 @@ class StepResult:
             "path": self.path,
             "seconds": round(self.seconds, 6),
             "error": self.error,
+            "hint": self.hint,
             "logs": self.logs,
         }
 

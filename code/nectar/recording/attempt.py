@@ -67,13 +67,11 @@ class Attempt:
         self.work.still_valid()
         self.staging = self.work.store.stage(address, records.new_attempt_id(address, self._started_at))
         try:
-            self._lay_out()
-        except OSError as error:
+            with _disk(self.work.subject):
+                self._lay_out()
+        except errors.StoreError:
             self.drop()
-            raise errors.StoreUnreachable(
-                f"the place of an attempt at `{self.work.subject}` cannot be written: {error.strerror}",
-                hint="look at the disk that holds the store",
-            ) from error
+            raise
 
     def _lay_out(self) -> None:
         _write(f"{self.staging.path}/{PARAMS_NAME}", records.json_lines(self.work.params))
@@ -85,7 +83,7 @@ class Attempt:
     def capturing(self) -> Iterator[None]:
         """Let what is printed meanwhile go into the attempt's logs."""
         folder = self.staging.path
-        with captured(f"{folder}/{STDOUT_NAME}", f"{folder}/{STDERR_NAME}", echo=self._run.echo):
+        with captured(f"{folder}/{STDOUT_NAME}", f"{folder}/{STDERR_NAME}", self._run.echo):
             yield
 
     def note_dynamic(self, entries: list[InputEntry]) -> None:
@@ -102,7 +100,8 @@ class Attempt:
         from nectar.recording.provenance import provenance  # late: only who makes something asks where it was made
 
         work = self.work
-        files = seal(self.staging.path, work.outputs, work.subject)
+        with _disk(work.subject):
+            files = seal(self.staging.path, work.outputs, work.subject)
         work.still_valid()
         record = Record(
             address=work.address,
@@ -116,12 +115,13 @@ class Attempt:
             run_id=self._run.id,
             inputs=work.inputs,
             dynamic=tuple(self._dynamic),
+            outputs=work.outputs,
             foreign=work.foreign,
             code=work.code,
             provenance=provenance(settings.current().root),
             tags=self._run.tags,
         )
-        return Finished(self.staging, record, work.replaces)
+        return Finished(self.staging, record, work.replaces, work.outputs)
 
     def published(self, commitment: Commitment) -> Outcome:
         """Return how the attempt ended, now that the store has published it, or another one before it."""
@@ -163,6 +163,19 @@ class Attempt:
             StoreUnreachable: when the store cannot be written.
         """
         self.work.store.abandon(self.staging, keep_logs=False)
+
+
+@contextlib.contextmanager
+def _disk(subject: str) -> Iterator[None]:
+    """Say of an error of the disk whose attempt it struck."""
+    try:
+        yield
+    except OSError as error:
+        raise errors.StoreUnreachable(
+            f"the place of an attempt at `{subject}` cannot be read or written: "
+            f"{os.strerror(error.errno or 0).lower()}",
+            hint="look at the disk that holds the store, and at the limit of open files (`ulimit -n`)",
+        ) from error
 
 
 def _write(path: str, raw: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import io
 import logging
 import os
@@ -16,7 +17,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import IO, Any, TextIO
+
+from nectar import errors
 
 ECHO_INTERVAL_S = 0.1
 
@@ -24,47 +28,76 @@ _libc = ctypes.CDLL(None)
 _active = threading.Lock()  #: descriptors 1 and 2 belong to the process: one capture at a time
 
 
+class Echo(Enum):
+    """Where what tasks print is shown beside their logs."""
+
+    NO = "no"
+    SAME = "same"  #: where it went before
+    STDERR = "stderr"  #: all of it: stdout is for results
+
+
 @contextlib.contextmanager
-def captured(stdout_path: str, stderr_path: str, *, echo: bool) -> Iterator[None]:
-    """Append all that is printed meanwhile to two files; with `echo` it is shown as before, too.
+def captured(stdout_path: str, stderr_path: str, echo: Echo) -> Iterator[None]:
+    """Append all that is printed meanwhile to two files, and show it where `echo` says.
 
     Where a capture is at work already (a task that runs another in its own process) what is printed goes to the
     outer one's files.
+
+    Raises:
+        StoreUnreachable: when the files cannot be opened; the console is as before.
     """
     if not _active.acquire(blocking=False):
         yield
         return
+    streams: list[_Stream] = []
+    handler = None
     try:
-        streams = [_Stream(1, "stdout", stdout_path, echo), _Stream(2, "stderr", stderr_path, echo)]
-        handler = _root_handler()
-        if echo:
-            _echo.follow(streams)
         try:
-            yield
-        finally:
-            _remove_root_handler(handler)
-            for stream in streams:
-                stream.restore()
-            if echo:
-                _echo.stop()
-            for stream in streams:
-                stream.close()
+            for descriptor, name, path in ((1, "stdout", stdout_path), (2, "stderr", stderr_path)):
+                streams.append(_Stream(descriptor, name, path, echo))
+        except OSError as error:
+            raise errors.StoreUnreachable(
+                f"the log `{os.path.basename(path)}` cannot be written: {os.strerror(error.errno or 0).lower()}",
+                hint="look at the disk that holds the store, and at the limit of open files (`ulimit -n`)",
+            ) from error
+        handler = _root_handler()
+        if echo is not Echo.NO:
+            _echo.follow(streams)
+        yield
     finally:
+        _remove_root_handler(handler)
+        for stream in streams:
+            stream.restore()
+        if echo is not Echo.NO:
+            _echo.stop()
+        for stream in streams:
+            stream.close()
         _active.release()
 
 
 class _Stream:
     """One of the two streams: where it went before, and the file where it goes now."""
 
-    def __init__(self, descriptor: int, name: str, path: str, echo: bool) -> None:
+    def __init__(self, descriptor: int, name: str, path: str, echo: Echo) -> None:
         self._descriptor = descriptor
         self._name = name
+        self._echo = echo
         self._before: TextIO | None = getattr(sys, name)
-        self._flush()
-        self._saved = _duplicate(descriptor)
+        self._source: IO[bytes] | None = None
+        self._saved: int | None = None
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        os.dup2(log, descriptor)
-        os.close(log)
+        try:
+            if echo is not Echo.NO:
+                self._source = open(path, "rb")  # noqa: SIM115  closed by close()
+                self._source.seek(0, os.SEEK_END)
+            self._saved = _duplicate(descriptor)
+            self._flush()
+            os.dup2(log, descriptor)
+        except OSError:
+            self.close()
+            raise
+        finally:
+            os.close(log)
         self._replacement = open(  # noqa: SIM115  closed by restore()
             descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
         )
@@ -72,9 +105,6 @@ class _Stream:
         # What writes through the descriptor arrives by itself; a notebook's own stream does not.
         own_stream = not _writes_to(self._before, descriptor)
         self._handlers = _point_handlers(self._before, self._replacement) if own_stream else []
-        self._source: IO[bytes] | None = open(path, "rb") if echo else None  # noqa: SIM115  closed by close()
-        if self._source is not None:
-            self._source.seek(0, os.SEEK_END)
 
     def _flush(self) -> None:
         if self._before is not None:
@@ -102,6 +132,13 @@ class _Stream:
             self._show(chunk)
 
     def _show(self, chunk: bytes) -> None:
+        if self._echo is Echo.STDERR and self._descriptor == 1:
+            _echo.show_on_stderr(chunk)
+            return
+        self.show(chunk)
+
+    def show(self, chunk: bytes) -> None:
+        """Write to where the stream went before."""
         if self._saved is not None and _writes_to(self._before, self._descriptor):
             rest = memoryview(chunk)
             with contextlib.suppress(OSError):  # nobody looks any more: the file has it all
@@ -124,6 +161,7 @@ class _Echo:
 
     def __init__(self) -> None:
         self._streams: list[_Stream] = []
+        self._stderr: _Stream
         self._guard = threading.Lock()
         self._wake = threading.Event()
         self._process = 0
@@ -134,6 +172,7 @@ class _Echo:
             threading.Thread(target=self._loop, name="nectar-echo", daemon=True).start()
         with self._guard:
             self._streams = streams
+            self._stderr = streams[1]
         self._wake.set()
 
     def stop(self) -> None:
@@ -143,6 +182,10 @@ class _Echo:
             streams, self._streams = self._streams, []
             for stream in streams:
                 stream.echo()
+
+    def show_on_stderr(self, chunk: bytes) -> None:
+        """Show what came by stdout where stderr went before; called by a stream that is being followed."""
+        self._stderr.show(chunk)
 
     def _loop(self) -> None:
         pause = threading.Event()  # never set: a wait that does not hold the interpreter
@@ -201,7 +244,9 @@ def _point_handlers(before: TextIO | None, after: TextIO) -> list[logging.Stream
 def _duplicate(descriptor: int) -> int | None:
     try:
         return os.dup(descriptor)
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
         return None  # a daemon without a console
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -77,7 +78,8 @@ def bury_the_dead(store: Store, address: Address, reason: str = "its process die
             continue
         document = {"path": address.path, "attempt": attempt.attempt, "error": reason, "run_id": None}
         document["ended_at"] = records.utc_now().isoformat()
-        with open(os.path.join(folder, ATTEMPT_NAME), "wb") as file:
+        # A full disk keeps the logs without a word on them.
+        with contextlib.suppress(OSError), open(os.path.join(folder, ATTEMPT_NAME), "wb") as file:
             file.write(records.json_lines(document))
         place = store.abandon(Staging(address, attempt.attempt, folder), keep_logs=True)
         if place is not None:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from nectar.recording.capture import Echo
 from nectar.records import utc_now
 
 
@@ -16,10 +17,10 @@ class Run:
 
     id: str
     tags: Mapping[str, str] = field(default_factory=dict)
-    echo: bool = True  #: what tasks print is also shown on the console
+    echo: Echo = Echo.SAME  #: where what tasks print is shown beside their logs
 
 
-def new_run(*, echo: bool = True, tags: Mapping[str, str] | None = None) -> Run:
+def new_run(*, echo: Echo = Echo.SAME, tags: Mapping[str, str] | None = None) -> Run:
     """Return a run with a new id, which sorts by time."""
     return Run(f"{utc_now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}", dict(tags or {}), echo)
 

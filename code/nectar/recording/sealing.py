@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import gc
 import hashlib
 import os
 import shutil
@@ -15,8 +14,9 @@ from nectar import errors
 from nectar.records import ATTEMPT_NAME, PARAMS_NAME, RECORD_NAME, FileEntry
 from nectar.target import is_unfinished
 
+_NO_WRITING = 0o555
 _BLOCK = 1 << 20  # bytes
-_BESIDE = (RECORD_NAME, PARAMS_NAME, ATTEMPT_NAME)
+_BESIDE = (PARAMS_NAME, ATTEMPT_NAME)
 
 
 def seal(folder: str, outputs: Sequence[str], subject: str) -> tuple[FileEntry, ...]:
@@ -42,6 +42,7 @@ def seal(folder: str, outputs: Sequence[str], subject: str) -> tuple[FileEntry, 
     for name in names:
         path = f"{folder}/{name}"
         _end_writing(path, name, subject)
+        os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & _NO_WRITING)  # a child left over may know its name
         size, digest = digest_of(path)
         entries.append(FileEntry(name, name, size, digest))
     for log in os.listdir(f"{folder}/log"):
@@ -70,6 +71,10 @@ def _output_names(folder: str, subject: str) -> list[str]:
             mode = entry.stat(follow_symlinks=False).st_mode
             if not inside and (name in _BESIDE or name == "log"):
                 continue
+            if name == RECORD_NAME:
+                raise errors.UnsafeOutput(
+                    f"`{subject}` left a `{RECORD_NAME}`, which Nectar keeps for itself", hint="use another name"
+                )
             if stat.S_ISDIR(mode):
                 stack.append(f"{name}/")
             elif is_unfinished(entry.name):
@@ -86,7 +91,6 @@ def _output_names(folder: str, subject: str) -> list[str]:
 def _end_writing(path: str, name: str, subject: str) -> None:
     if not _has_writer(path):
         return
-    gc.collect()  # a file object in a reference cycle is closed only now
     if _open_here(path):
         raise errors.OutputStillOpen(
             f"`{subject}` returned while it still held `{name}` open for writing",

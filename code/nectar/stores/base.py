@@ -56,6 +56,7 @@ class Finished:
     staging: Staging
     record: Record  #: complete but for what only the store knows (objects, ETags)
     replaces: str | None = None  #: version of the complete record that this one may replace; None: create only
+    outputs: tuple[str, ...] = ()  #: what a target must have to be complete for this task
 
 
 @dataclass(frozen=True, slots=True)

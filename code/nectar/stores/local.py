@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from nectar import errors, records
-from nectar.address import Address
+from nectar.address import Address, check_prefix, is_key
 from nectar.records import RECORD_NAME, Record
 from nectar.settings import Durability
 from nectar.stores import renaming
@@ -58,21 +58,31 @@ class LocalStore:
         try:
             os.stat(f"{self.root}/{address.path}/{RECORD_NAME}", follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
+            self._check_root()
             return False
         except OSError as error:
             self._fail(error, "read")
         return True
 
+    def _check_root(self) -> None:
+        """Tell a store in which something is missing from one that is no folder at all."""
+        if not os.path.isdir(self.root) and os.path.lexists(self.root):
+            self._fail(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.root), "read")
+
     def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
         try:
             folder = os.open(self._place(address), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except FileNotFoundError:
+            self._check_root()
             return Inspection(State.MISSING)
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                self._check_root()
                 return Inspection(State.INVALID, problem=f"`{address}` is not a folder but a file or a link")
             self._fail(error, "read")
         try:
+            if not self._is_inside(address.prefix):
+                return Inspection(State.INVALID, problem=f"a folder of `{address.prefix}` is a link out of the store")
             return self._inspect_folder(folder, address, outputs)
         except OSError as error:
             self._fail(error, "read")
@@ -81,17 +91,19 @@ class LocalStore:
 
     def _inspect_folder(self, folder: int, address: Address, outputs: Sequence[str]) -> Inspection:
         try:
-            descriptor = os.open(RECORD_NAME, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+            descriptor = os.open(RECORD_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         except FileNotFoundError:
             return Inspection(State.LEFTOVER, files=tuple(_files_in(self._place(address))))
         except OSError as error:
             if error.errno == errno.ELOOP:
                 return Inspection(State.INVALID, problem=f"the record of `{address}` is a symbolic link")
             raise
-        with open(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return Inspection(State.INVALID, problem=f"the record of `{address}` is not a file")
-            raw = file.read()
+            raw = _read_all(descriptor)
+        finally:
+            os.close(descriptor)
         version = hashlib.sha256(raw).hexdigest()
         try:
             record = records.parse(raw, address)
@@ -103,24 +115,28 @@ class LocalStore:
         return Inspection(State.COMPLETE, record, version)
 
     def walk(self, prefix: str = "") -> Iterator[Address]:
-        base = os.path.join(self.root, prefix) if prefix else self.root
-        stack = [base]
+        self._check_root()
+        prefix = prefix.strip("/")
+        exact = check_prefix(prefix)
+        if exact is not None:
+            if os.path.lexists(self._place(exact)) and self._is_inside(exact.prefix):
+                yield exact
+            return
+        stack = [prefix] if self._is_inside(prefix) else []
         while stack:
-            folder = stack.pop()
+            inside = stack.pop()
             try:
-                entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-            except (FileNotFoundError, NotADirectoryError):
+                entries = sorted(os.scandir(f"{self.root}/{inside}"), key=lambda entry: entry.name)
+            except FileNotFoundError:
                 continue
             except OSError as error:
                 self._fail(error, "read")
             deeper = []
             for entry in entries:
-                if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
-                    continue
-                try:
-                    yield Address.parse(os.path.relpath(entry.path, self.root))
-                except errors.UnsafePath:
-                    deeper.append(entry.path)
+                if is_key(entry.name) and inside:
+                    yield Address(inside, entry.name)  # also where a file or a link has the place of a target
+                elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                    deeper.append(f"{inside}/{entry.name}" if inside else entry.name)
             stack += reversed(deeper)
 
     # Staging and publishing
@@ -128,32 +144,36 @@ class LocalStore:
     def stage(self, address: Address, attempt: str) -> Staging:
         path = f"{self.root}/{address.prefix}/{STAGING}/{attempt}"
         try:
+            if not self._is_inside(address.prefix):
+                raise errors.UnsafePath(
+                    f"`{address.prefix}` leads out of the store `{self.url}`: one of its folders is a symbolic link",
+                    hint="remove the link; to keep targets elsewhere set `url` in `[store]` of "
+                    "configuration/nectar.toml",
+                )
             try:
                 os.mkdir(path)
             except FileNotFoundError:
                 os.makedirs(path)
             os.mkdir(f"{path}/log")
-            self._check_inside(address.prefix)
         except OSError as error:
             self._fail(error, "written")
-        except errors.UnsafePath:
-            shutil.rmtree(path, ignore_errors=True)
-            raise
         return Staging(address, attempt, path)
 
-    def _check_inside(self, prefix: str) -> None:
-        """Make sure that no link on the way leads out of the store; known folders are known by their inode."""
-        folder = f"{self.root}/{prefix}/{STAGING}"
-        found = os.stat(folder)
-        if self._inside.get(prefix) == (found.st_dev, found.st_ino):
-            return
+    def _is_inside(self, prefix: str) -> bool:
+        """Say whether no link on the way leads out of the store; folders that were looked at are known by inode."""
+        folder = f"{self.root}/{prefix}"
+        try:
+            found = os.stat(folder)
+        except FileNotFoundError:
+            found = None
+        if found is not None and self._inside.get(prefix) == (found.st_dev, found.st_ino):
+            return True
         root = os.path.realpath(self.root)
         if os.path.commonpath((root, os.path.realpath(folder))) != root:
-            raise errors.UnsafePath(
-                f"`{prefix}` leads out of the store `{self.url}`: one of its folders is a symbolic link",
-                hint="remove the link; to keep targets elsewhere set `url` in `[store]` of configuration/nectar.toml",
-            )
-        self._inside[prefix] = (found.st_dev, found.st_ino)
+            return False
+        if found is not None:
+            self._inside[prefix] = (found.st_dev, found.st_ino)
+        return True
 
     def commit(self, finished: Sequence[Finished]) -> list[Commitment]:
         try:
@@ -176,7 +196,7 @@ class LocalStore:
             renaming.sync_file_system(folders[0])
             return
         for top in folders:
-            for folder, _, names in os.walk(top, topdown=False):
+            for folder, _, names in os.walk(top, topdown=False, onerror=_raise):
                 for name in names:
                     path = os.path.join(folder, name)
                     if os.stat(path, follow_symlinks=False).st_size:
@@ -195,36 +215,47 @@ class LocalStore:
 
     def _publish(self, one: Finished) -> Commitment:
         staging, place = one.staging, self._place(one.staging.address)
+        while True:
+            try:
+                self._rename_new(staging, place)
+                return Commitment(True, one.record)
+            except FileExistsError:
+                pass
+            # Only who holds the lock replaces anything, so what is found here stays until it is exchanged.
+            with locked(f"{self.root}/{LOCKS}", staging.address.path):
+                found = self.inspect(staging.address, one.outputs)
+                if found.complete and found.record is not None and found.version != one.replaces:
+                    shutil.rmtree(staging.path)
+                    return Commitment(False, found.record)
+                if found.state is not State.MISSING:
+                    self._replace(staging, place)
+                    return Commitment(True, one.record)
+
+    def _rename_new(self, staging: Staging, place: str) -> None:
         try:
             renaming.rename_noreplace(staging.path, place)
-            return Commitment(True, one.record)
-        except FileExistsError:
-            pass
         except OSError as error:
             if error.errno not in renaming.UNSUPPORTED:
                 raise
-        # Only who holds the lock replaces anything, so what is found here stays until it is exchanged.
-        with locked(f"{self.root}/{LOCKS}", staging.address.path):
-            found = self.inspect(staging.address)
-            if found.complete and found.record is not None and found.version != one.replaces:
-                shutil.rmtree(staging.path)
-                return Commitment(False, found.record)
-            if found.state is State.MISSING:
+            with locked(f"{self.root}/{LOCKS}", staging.address.path):
+                if os.path.lexists(place):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), place) from None
                 os.rename(staging.path, place)
-            else:
-                self._replace(staging, place)
-        return Commitment(True, one.record)
 
     def _replace(self, staging: Staging, place: str) -> None:
+        """Put the new in the place of the old; at no moment is the old where staging places are cleared away."""
         aside = self._quarantine_place(staging.address, staging.attempt)
         try:
-            renaming.exchange(staging.path, place)
             os.rename(staging.path, aside)
+            renaming.exchange(aside, place)
         except OSError as error:
             if error.errno not in renaming.UNSUPPORTED:
+                if os.path.isdir(aside) and not os.path.isdir(staging.path):
+                    os.rename(aside, staging.path)
                 raise
-            os.rename(place, aside)
-            os.rename(staging.path, place)
+            old = self._quarantine_place(staging.address, f"{staging.attempt}-old")
+            os.rename(place, old)
+            os.rename(aside, place)
 
     def abandon(self, staging: Staging, *, keep_logs: bool) -> str | None:
         address = staging.address
@@ -289,6 +320,10 @@ class LocalStore:
             folder = place if os.path.isdir(place) else f"{self.root}/{address.prefix}/{STAGING}/{attempt}"
         return LocalReader(self, address, folder)
 
+    def fail_reading(self, error: OSError) -> NoReturn:
+        """Raise what the store's promise names for an error of the disk."""
+        self._fail(error, "read")
+
     def _place(self, address: Address) -> str:
         return f"{self.root}/{address.path}"
 
@@ -322,8 +357,22 @@ class LocalReader:
         return f"{self._folder}/{name}"
 
     def open(self, name: str) -> BinaryIO:
-        descriptor = os.open(self.path(name), os.O_RDONLY | os.O_NOFOLLOW)
-        return open(descriptor, "rb")
+        folder = None
+        try:
+            *folders, file = name.split("/")
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            for part in folders:
+                deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+                os.close(folder)
+                folder = deeper
+            return open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder), "rb")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self._store.fail_reading(error)
+        finally:
+            if folder is not None:
+                os.close(folder)
 
     def url(self, name: str) -> str:
         return Path(self.path(name)).as_uri()
@@ -331,18 +380,20 @@ class LocalReader:
     def attempts(self) -> list[AttemptPlace]:
         address, root = self._address, self._store.root
         kept = f"{address.prefix}/{ATTEMPTS}/{address.key}"
-        found = [AttemptPlace(name, False, f"{kept}/{name}") for name in _names_in(f"{root}/{kept}")]
+        found = [AttemptPlace(name, False, f"{kept}/{name}") for name in _names_in(f"{root}/{kept}", self._store)]
         staged = f"{address.prefix}/{STAGING}"
-        names = (name for name in _names_in(f"{root}/{staged}") if records.attempt_is_of(name, address))
+        names = (name for name in _names_in(f"{root}/{staged}", self._store) if records.attempt_is_of(name, address))
         found += [AttemptPlace(name, True, f"{staged}/{name}") for name in names]
         return sorted(found, key=lambda place: place.attempt)
 
 
-def _names_in(folder: str) -> list[str]:
+def _names_in(folder: str, store: LocalStore) -> list[str]:
     try:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        store.fail_reading(error)
 
 
 def _files_in(folder: str) -> Iterator[str]:
@@ -351,18 +402,38 @@ def _files_in(folder: str) -> Iterator[str]:
             yield os.path.relpath(os.path.join(parent, name), folder)
 
 
+def _read_all(descriptor: int) -> bytes:
+    blocks = []
+    while block := os.read(descriptor, 1 << 20):
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
 def _first_problem(folder: int, record: Record, outputs: Sequence[str]) -> str | None:
     named = {entry.name for entry in record.files}
-    for name in outputs:
+    for name in (*record.outputs, *outputs):
         if name not in named:
             return f"the record does not name the output `{name}`"
     for entry in record.files:
         try:
-            found = os.stat(entry.object, dir_fd=folder, follow_symlinks=False)
+            found = _stat_inside(folder, entry.object)
         except (FileNotFoundError, NotADirectoryError):
             return f"the file `{entry.name}` is missing"
-        if not stat.S_ISREG(found.st_mode):
+        if found is None or not stat.S_ISREG(found.st_mode):
             return f"`{entry.name}` is not a plain file but a link or a folder"
         if found.st_size != entry.size:
             return f"the file `{entry.name}` has {found.st_size} bytes, its record says {entry.size}"
     return None
+
+
+def _stat_inside(folder: int, name: str) -> os.stat_result | None:
+    """Return what a name within a folder is, None where a link is on the way."""
+    parts = name.split("/")
+    for depth in range(1, len(parts)):
+        if stat.S_ISLNK(os.stat("/".join(parts[:depth]), dir_fd=folder, follow_symlinks=False).st_mode):
+            return None
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)

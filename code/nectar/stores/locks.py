@@ -13,8 +13,11 @@ import fcntl
 import hashlib
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator
+
+_DEADLOCK_PAUSE_S = 0.005
 
 
 class _ThreadLock:
@@ -36,11 +39,24 @@ def locked(lock_file: str, name: str) -> Iterator[None]:
     """Hold the lock called `name`, waiting for it as long as it takes."""
     descriptor, offset, thread_lock = _place(lock_file, name)
     with thread_lock.lock:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, offset)
+        _wait(descriptor, offset)
         try:
             yield
         finally:
             fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
+
+
+def _wait(descriptor: int, offset: int) -> None:
+    while True:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, offset)
+            return
+        except OSError as error:
+            # The kernel sees processes, not threads: two that hold different locks in different threads look to it
+            # as if they waited for each other for ever.
+            if error.errno != errno.EDEADLK:
+                raise
+            time.sleep(_DEADLOCK_PAUSE_S)
 
 
 class HeldLock:
@@ -77,11 +93,21 @@ def _place(lock_file: str, name: str) -> tuple[int, int, _ThreadLock]:
     offset = int.from_bytes(hashlib.sha256(name.encode("utf-8")).digest()[:7], "big")
     process = os.getpid()
     with _guard:
-        if (process, lock_file) not in _descriptors:
+        if not _is_open(_descriptors.get((process, lock_file)), lock_file):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             _descriptors[process, lock_file] = os.open(lock_file, flags, 0o666)
         thread_lock = _threads.setdefault((process, lock_file, offset), _ThreadLock())
         return _descriptors[process, lock_file], offset, thread_lock
+
+
+def _is_open(descriptor: int | None, lock_file: str) -> bool:
+    """Say whether a descriptor is of the file that has the name now: somebody may have removed the store."""
+    if descriptor is None:
+        return False
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(lock_file, follow_symlinks=False))
+    except OSError:
+        return False
 
 
 def _forget_in_child() -> None:

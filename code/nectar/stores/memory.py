@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from nectar import errors, records
-from nectar.address import Address
+from nectar.address import Address, check_prefix
 from nectar.records import RECORD_NAME
 from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Staging, State
 
@@ -64,7 +64,7 @@ class MemoryStore:
         except errors.RecordInvalid as error:
             return Inspection(State.INVALID, version=version, problem=error.message)
         named = {entry.name for entry in record.files}
-        for name in outputs:
+        for name in (*record.outputs, *outputs):
             if name not in named:
                 problem = f"the record does not name the output `{name}` in `{address}`"
                 return Inspection(State.INVALID, record, version, problem)
@@ -88,10 +88,14 @@ class MemoryStore:
 
     def _publish(self, one: Finished) -> Commitment:
         address = one.staging.address
+        if not os.path.isdir(one.staging.path):
+            raise errors.StoreUnreachable(
+                f"the place of the attempt `{one.staging.attempt}` is gone", hint="somebody removed it; run again"
+            )
         files = _read_folder(one.staging.path)
         files[RECORD_NAME] = one.record.to_bytes()
         with self._guard:
-            found = self.inspect(address)
+            found = self.inspect(address, one.outputs)
             if found.complete and found.record is not None and found.version != one.replaces:
                 outcome = Commitment(False, found.record)
             else:
@@ -107,9 +111,11 @@ class MemoryStore:
             files = _read_folder(staging.path)
             wanted = (records.PARAMS_NAME, records.ATTEMPT_NAME)
             logs = {name: raw for name, raw in files.items() if name.startswith("log/") or name in wanted}
-            self.folders[kept + staging.attempt] = _Held(logs)
-            for old in sorted(path for path in self.folders if path.startswith(kept))[: -self._attempts_kept or None]:
-                del self.folders[old]
+            with self._guard:
+                self.folders[kept + staging.attempt] = _Held(logs)
+                known = sorted(path for path in self.folders if path.startswith(kept))
+                for old in known[: -self._attempts_kept or None]:
+                    del self.folders[old]
         self._forget(staging)
         return kept + staging.attempt if keep_logs else None
 
@@ -141,7 +147,8 @@ class MemoryStore:
         return aside
 
     def walk(self, prefix: str = "") -> Iterator[Address]:
-        for path in sorted(self.folders):
+        check_prefix(prefix.strip("/"))
+        for path in sorted(self.folders.copy()):
             inside = not prefix or path == prefix or path.startswith(prefix.rstrip("/") + "/")
             if inside and not any(part.startswith(".") for part in path.split("/")):
                 yield Address.parse(path)
@@ -157,7 +164,7 @@ class MemoryStore:
 
     def staged_of(self, address: Address) -> list[str]:
         """Return the attempts at work on an address."""
-        return [attempt for attempt, staging in self._staged.items() if staging.address == address]
+        return [attempt for attempt, staging in list(self._staged.items()) if staging.address == address]
 
 
 class MemoryLease:
@@ -210,7 +217,9 @@ class MemoryReader:
     def attempts(self) -> list[AttemptPlace]:
         kept = f"{self._address.prefix}/.attempts/{self._address.key}/"
         found = [
-            AttemptPlace(path.rsplit("/", 1)[1], False, path) for path in self._store.folders if path.startswith(kept)
+            AttemptPlace(path.rsplit("/", 1)[1], False, path)
+            for path in list(self._store.folders)
+            if path.startswith(kept)
         ]
         found += [
             AttemptPlace(attempt, True, f"{self._address.prefix}/.staging/{attempt}")

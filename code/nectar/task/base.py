@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, ClassVar, cast
 
@@ -73,6 +74,8 @@ class Task(luigi.Task, metaclass=TaskRegister):
                 else:
                     significant[name] = str(forms[name])
         self.task_id = task_id_str(family_of(type(self)), significant)
+        if private:  # luigi must not take one for the other, and must not learn the values
+            self.task_id += "_" + hashlib.sha256("|".join(private).encode()).hexdigest()[:10]
         self._Task__hash = hash(self.task_id)  # luigi's `__hash__` reads this name
         self.set_tracking_url = None
         self.set_status_message = None
@@ -112,6 +115,24 @@ class Task(luigi.Task, metaclass=TaskRegister):
         names = ground.lookup_names(cls)
         register.warn_of_unconsumed(names, {name for name, _ in params}, getattr(cls, "ignore_unconsumed", set()))
         return register.find_values(family_of(cls), names, params, tuple(args), kwargs)
+
+    @classmethod
+    def batch_param_names(cls) -> list[str]:
+        """Return nothing: luigi would run one task for a batch, and the targets of the others were never made."""
+        return []
+
+    @classmethod
+    def bulk_complete(cls, parameter_tuples: Iterable[Any]) -> list[Any]:
+        """Return those of the parameters whose task is complete, for luigi's range tasks."""
+        found = []
+        for parameters in parameter_tuples:
+            if isinstance(parameters, Mapping):
+                task = cls(**parameters)
+            else:
+                task = cls(*parameters) if isinstance(parameters, (list, tuple)) else cls(parameters)
+            if task.complete():
+                found.append(parameters)
+        return found
 
     # Identity
 
@@ -285,7 +306,13 @@ def split_outputs(task: luigi.Task) -> tuple[dict[str, Target], list[luigi.Targe
     """Return a task's own outputs by file name, and the foreign ones."""
     own: dict[str, Target] = {}
     foreign: list[luigi.Target] = []
-    for one in flatten(task.output()):
+    try:
+        outputs = flatten(task.output())
+    except errors.NectarError:
+        raise
+    except Exception as error:
+        raise closure.broken_task(task, "output()", error) from error
+    for one in outputs:
         if isinstance(one, Target) and cast(object, one.owner) is task:
             own[one.name] = one
         else:

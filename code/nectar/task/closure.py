@@ -6,6 +6,8 @@ stack of its own, finds them in the order of their requirements and tells a circ
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from nectar.task import ground
 from nectar.task.state import TaskState
 
 MOST_TASKS = 1_000_000
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 Requirements = dict[str, luigi.Task]  #: path -> requirement; paths as in DESIGN: `0`, `1`, `parts.3`, `+0`
 
@@ -229,8 +232,20 @@ def _ask_requirements(task: luigi.Task) -> Requirements:
     state.deriving = True
     try:
         return requirements_of(task)
+    except (errors.NectarError, RecursionError):
+        raise
+    except Exception as error:
+        raise broken_task(task, "requires()", error) from error
     finally:
         state.deriving = False
+
+
+def broken_task(task: luigi.Task, method: str, error: Exception) -> errors.TaskBroken:
+    """Return the error for a method of a task that raised before anything ran; it names the place in the file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)] or frames
+    place = f"look at `{theirs[-1].filename}`, line {theirs[-1].lineno}" if theirs else None
+    return errors.TaskBroken(f"`{method}` of `{task!r}` raised {type(error).__name__}: {error}", hint=place)
 
 
 def own_output(task: luigi.Task) -> errors.RequiresItsOwnOutput:

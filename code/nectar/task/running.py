@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import luigi
 from luigi.task import DynamicRequirements, flatten
 
-from nectar import stores
+from nectar import errors, stores
+from nectar.parameters import is_private
 from nectar.recording import leases
 from nectar.recording.attempt import Attempt, Outcome, Work
 from nectar.recording.group import group_at_work
@@ -70,7 +71,10 @@ def _driven(
                     wanted = steps.send(answer)
                 except StopIteration:
                     break
-            attempt.note_dynamic(_entries(enumerate(_flat(wanted)), with_files=False))
+            flat = _flat(wanted)
+            if group_at_work() is None:
+                _refuse_private(task, flat)
+            attempt.note_dynamic(_entries(enumerate(flat), with_files=False))
             answer = yield wanted
         _succeeded(task, attempt)
     except GeneratorExit:
@@ -83,6 +87,17 @@ def _driven(
     except BaseException as error:
         _failed(task, attempt, error)
         raise
+
+
+def _refuse_private(task: Task, wanted: Iterable[luigi.Task]) -> None:
+    """Refuse what luigi's worker would make of other parameters: it makes what is yielded anew from public ones."""
+    for one in wanted:
+        for name, parameter in one.get_params():
+            if is_private(parameter) and getattr(one, name) != parameter._default and not one.complete():
+                raise errors.UsageError(
+                    f"`{task!r}` yields `{one!r}`, and luigi's worker would lose the private parameter `{name}` of it",
+                    hint="name it in `requires()`, or run by `nectar run`",
+                )
 
 
 def _succeeded(task: Task, attempt: Attempt) -> None:
@@ -103,8 +118,10 @@ def _set_outcome(task: Task, outcome: Outcome) -> None:
 
 def _failed(task: Task, attempt: Attempt, error: BaseException) -> None:
     task._nectar.staging = None
-    task._nectar.outcome = attempt.fail(error)
-    _let_go(task, attempt)
+    try:
+        task._nectar.outcome = attempt.fail(error)
+    finally:
+        _let_go(task, attempt)
 
 
 def _begin(task: Task) -> Attempt | None:
