@@ -11,7 +11,7 @@ from nectar.cli import console
 @click.command()
 @console.json_option
 def doctor(as_json: bool) -> int:
-    """Look at everything that the project needs; the exit code is that of the worst thing found."""
+    """Look for what is wrong with the project, and say what to do; the exit code is that of the worst thing found."""
     from nectar.actions.doctor import examine
 
     checks = examine(settings.current())

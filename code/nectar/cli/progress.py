@@ -63,7 +63,7 @@ class Progress:
                 if self._wants_live and self._planned:
                     self._start()
             elif event.kind is EventKind.STEP_STARTED and event.task is not None:
-                self._at_work[event.task] = (time.monotonic(), "")
+                self._at_work.setdefault(event.task, (time.monotonic(), ""))
                 self._say(f"run     {self._short(event.task)}")
             elif event.kind in (EventKind.STEP_MESSAGE, EventKind.STEP_PROGRESS) and event.task is not None:
                 started, _ = self._at_work.get(event.task, (time.monotonic(), ""))

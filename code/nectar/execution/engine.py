@@ -13,7 +13,7 @@ from typing import Any
 import luigi
 
 from nectar.execution.jobs import Executor, Job, Report, ReportKind, Tell, now
-from nectar.execution.outcome import Event, EventKind, Listener, RunResult, StepResult, StepStatus
+from nectar.execution.outcome import STORE_CODES, Event, EventKind, Listener, RunResult, StepResult, StepStatus
 from nectar.plans import Action, PlanStep, Prepared, Why, make_plan
 from nectar.recording.run import Run, running
 from nectar.records import utc_now
@@ -276,11 +276,10 @@ class Engine:
             self._emit(EventKind.STEP_MESSAGE, task=step.task, detail=word)
             heapq.heappush(self._delayed, (now() + delay, ref))
             return
-        self._note(
-            step, StepStatus.FAILED, seconds=report.seconds, error=report.error, hint=report.hint, logs=report.logs
-        )
+        facts = {"error": report.error, "code": report.code, "hint": report.hint, "logs": report.logs}
+        self._note(step, StepStatus.FAILED, seconds=report.seconds, **facts)
         self._stop_dependents(executor, ref)
-        if self._limits.fail_fast:
+        if self._limits.fail_fast or report.code in STORE_CODES:  # the next task would meet the same store
             self._stopping = True
 
     def _stop_dependents(self, executor: Executor, ref: str) -> None:

@@ -185,7 +185,8 @@ class Hands:
                 started.job.ref,
                 seconds=now() - started.since,
                 error=last_line(error),
-                hint=getattr(error, "hint", None),
+                code=getattr(error, "code", None) if isinstance(error, errors.NectarError) else None,
+                hint=getattr(error, "hint", None) if isinstance(error, errors.NectarError) else None,
                 logs=outcome.logs if outcome is not None else None,
             )
         )
@@ -230,8 +231,12 @@ class _Teller:
     def __call__(self, value: object) -> None:
         self._tell(Report(self._kind, self._ref, detail=str(value)))
 
-    def __reduce__(self) -> str:
-        return "_nobody_asks"
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_deaf, ())
+
+
+def _deaf() -> Callable[[object], None]:
+    return _nobody_asks
 
 
 def _nobody_asks(value: object) -> None:

@@ -42,6 +42,7 @@ class Report:
     detail: str | None = None  #: of MESSAGE and PROGRESS
     seconds: float = 0.0  #: of SUCCEEDED and FAILED
     error: str | None = None  #: of FAILED: the last line of the traceback
+    code: str | None = None  #: of FAILED: the error's code, where it is one of Nectar's
     hint: str | None = None  #: of FAILED: the fix, where it is known
     logs: str | None = None  #: place of the logs in the store
     wanted: tuple[luigi.Task, ...] = ()  #: of YIELDED

@@ -9,7 +9,11 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from nectar import errors
 from nectar.errors import ExitCode
+
+#: the codes of errors that say that a store cannot be reached
+STORE_CODES = frozenset(kind.code for kind in (errors.StoreError, errors.StoreUnreachable))
 
 
 class StepStatus(str, Enum):
@@ -43,6 +47,7 @@ class StepResult:
     path: str | None = None  #: of its target
     seconds: float = 0.0
     error: str | None = None  #: the last line of the traceback
+    code: str | None = None  #: the error's code, such as `missing-output`, where it is one of Nectar's
     hint: str | None = None  #: the fix, where it is known
     logs: str | None = None  #: place of its logs in the store
 
@@ -54,6 +59,7 @@ class StepResult:
             "path": self.path,
             "seconds": round(self.seconds, 6),
             "error": self.error,
+            "code": self.code,
             "hint": self.hint,
             "logs": self.logs,
         }
@@ -105,6 +111,8 @@ class RunResult:
         """What the command tells the shell."""
         if self.interrupted:
             return ExitCode.INTERRUPTED
+        if any(step.code in STORE_CODES for step in self.steps):
+            return ExitCode.STORE_UNREACHABLE
         return ExitCode.OK if self.success else ExitCode.TASK_FAILED
 
     @property

@@ -11,7 +11,7 @@ import luigi
 from luigi.task import flatten, task_id_str
 
 from nectar import errors, identity, settings, stores
-from nectar.address import Address, prefix_of
+from nectar.address import Address, check_output_name, prefix_of
 from nectar.identity import DEFAULT_OUTPUT, Identity
 from nectar.parameters import MASK, canonical, is_private, private_digest, shown
 from nectar.settings import Drift, IdentityScheme
@@ -153,8 +153,11 @@ class Task(luigi.Task, metaclass=TaskRegister):
 
     def identify_with(self, inputs: Mapping[str, str]) -> Identity:
         """Return the task's identity given the output ids of its inputs by path."""
+        outputs = own_outputs(self)
+        for name in outputs:
+            check_output_name(name)
         document = identity.task_document(
-            self.identity_family(), self._version_text(), self._identity_params(), inputs, own_outputs(self)
+            self.identity_family(), self._version_text(), self._identity_params(), inputs, outputs
         )
         scheme = IdentityScheme(self.identity or settings.current().identity)
         if scheme is IdentityScheme.NECTAR:

@@ -24,7 +24,6 @@ from luigi.parameter import (
 from luigi.task_register import Register
 
 from nectar import errors
-from nectar.address import check_output_name
 from nectar.parameters import Canonical, canonical
 
 Parameters = list[tuple[str, luigi.Parameter[Any]]]
@@ -47,8 +46,6 @@ class TaskRegister(Register):
         make = cast("Callable[..., TaskRegister]", super().__new__)
         made = make(metacls, name, bases, namespace, **keywords)
         made.parameters()  # a parameter that hides something is an error where the class is written
-        for file in _declared_files(namespace):
-            check_output_name(file)
         type.__setattr__(made, "_nectar_defined_ns", time.time_ns())
         return made
 
@@ -107,14 +104,6 @@ class TaskRegister(Register):
         if quick is not None and cache is not None:
             cache[quick] = instance
         return instance
-
-
-def _declared_files(namespace: dict[str, Any]) -> list[str]:
-    """Return the names of output files that a class body declares."""
-    declared = [namespace.get("filename")]
-    outputs = namespace.get("outputs")
-    declared += outputs.values() if isinstance(outputs, dict) else outputs if isinstance(outputs, (list, tuple)) else []
-    return [file for file in declared if isinstance(file, str)]
 
 
 def _check_hiding(cls: type, names: list[str]) -> None:
