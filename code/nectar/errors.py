@@ -277,6 +277,14 @@ class UnsafePath(NectarError):
     http_status = 404
 
 
+class SchedulerUnreachable(NectarError):
+    """No luigid answers."""
+
+    code = "scheduler-unreachable"
+    exit_code = ExitCode.STORE_UNREACHABLE
+    http_status = 503
+
+
 class RecordInvalid(NectarError):
     """A record is not one that this version can read."""
 

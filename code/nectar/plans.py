@@ -21,7 +21,7 @@ from nectar.settings import Drift
 from nectar.stores import Inspection, State, Store
 from nectar.task import Task, code, ground
 from nectar.task.base import own_outputs, split_outputs
-from nectar.task.closure import Closure, closure, cycle, expand, reference
+from nectar.task.closure import Closure, closure, cycle, expand, reference, state_of
 
 
 class Action(str, Enum):
@@ -135,7 +135,15 @@ class _Survey:
     owners: dict[object, str] = field(default_factory=dict)  #: target -> ref
 
 
-def make_plan(roots: Sequence[luigi.Task]) -> Prepared:
+class Force(str, Enum):
+    """What is made again although it is complete."""
+
+    NOTHING = "nothing"
+    ROOTS = "roots"  #: the tasks that were asked for
+    ALL = "all"  #: these, and all that they stand on
+
+
+def make_plan(roots: Sequence[luigi.Task], force: Force = Force.NOTHING) -> Prepared:
     """Return the plan for some root tasks.
 
     Raises:
@@ -145,8 +153,13 @@ def make_plan(roots: Sequence[luigi.Task]) -> Prepared:
     """
     ground.begin_epoch()
     survey = _Survey(closure(roots))
+    forced = set(map(reference, roots)) if force is not Force.NOTHING else set()
     level = list(dict.fromkeys(map(reference, roots)))
     while level:
+        for ref in level:
+            state = state_of(survey.closure.tasks[ref])
+            if state is not None:
+                state.forced = force is Force.ALL or ref in forced
         _look_at(survey, level)
         wanted: dict[str, None] = {}
         for ref in level:
@@ -201,7 +214,7 @@ def _task(survey: _Survey, ref: str) -> Task:
 
 def _own(task: Task, found: Inspection | None) -> _Finding:
     """Judge a task with outputs of its own; `found` is None where a record is present and not looked into."""
-    if task._nectar.forced:
+    if task.wants_force():
         return _Finding(False, (Reason(Why.FORCED),))
     if found is not None and not found.complete:
         why = {State.MISSING: Why.NO_TARGET, State.LEFTOVER: Why.LEFTOVER}.get(found.state, Why.INVALID)

@@ -100,6 +100,23 @@ def task_of(settings: Settings, chain_text: str, task_name: str, words: Sequence
     return find_root_task(settings, chain_text, task_name, split_parameters(words, boolean_parameters(cls)))
 
 
+AND = "--and"  #: between two tasks on a command line; no parameter can have a Python keyword's name
+
+
+def tasks_of(settings: Settings, chain_text: str, task_name: str, words: Sequence[str]) -> list[luigi.Task]:
+    """Return the tasks that `CHAIN TASK [--param value ...] --and CHAIN TASK ...` means.
+
+    Raises: as `task_of`; UsageError where no chain and task follow an `--and`.
+    """
+    rest = list(words)
+    if AND not in rest:
+        return [task_of(settings, chain_text, task_name, rest)]
+    first, more = rest[: rest.index(AND)], rest[rest.index(AND) + 1 :]
+    if len(more) < 2 or more[0].startswith("-") or more[1].startswith("-"):
+        raise errors.UsageError(f"no chain and task follow `{AND}`", hint=f"as in `{AND} etl/flights_chain ReportTask`")
+    return [task_of(settings, chain_text, task_name, first), *tasks_of(settings, more[0], more[1], more[2:])]
+
+
 def address_of(task: luigi.Task) -> Address:
     """Return where a task's target lies.
 

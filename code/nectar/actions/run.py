@@ -11,13 +11,13 @@ from nectar import errors
 from nectar.execution.engine import Engine, Limits
 from nectar.execution.inline import InlineExecutor
 from nectar.execution.jobs import Executor, Tell
-from nectar.execution.outcome import Event, Listener, RunResult
-from nectar.plans import Action, Prepared, make_plan
+from nectar.execution.outcome import Event, Listener, Runner, RunResult
+from nectar.plans import Action, Force, Prepared, make_plan
 from nectar.recording.capture import Echo
-from nectar.recording.run import Run, new_run
+from nectar.recording.run import Run, new_run, running
 from nectar.task import ground
 
-EXECUTORS = ("inline", "processes")
+EXECUTORS = ("inline", "processes", "luigi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class Options:
     """How a run is carried out; nothing of this changes a key, a record or a log."""
 
     executor: str | None = None  #: None: `inline` for one worker, `processes` for more
+    scheduler_url: str | None = None  #: of a luigid, for the executor `luigi`; None: a scheduler in this process
+    force: Force = Force.NOTHING
     workers: int = 1
     fail_fast: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -35,7 +37,9 @@ def run(
     *tasks: luigi.Task,
     workers: int = 1,
     executor: str | None = None,
+    scheduler_url: str | None = None,
     fail_fast: bool = False,
+    force: Force = Force.NOTHING,
     echo: bool = True,
     tags: Mapping[str, str] | None = None,
     listener: Listener | None = None,
@@ -49,18 +53,33 @@ def run(
         UsageError: for options that cannot be.
         StoreUnreachable: when a store cannot be read.
     """
-    options = Options(executor, workers, fail_fast, tags or {}, Echo.SAME if echo else Echo.NO)
-    return engine_for(tasks, listener or _nobody, options).execute()
+    options = Options(
+        executor=executor,
+        scheduler_url=scheduler_url,
+        force=force,
+        workers=workers,
+        fail_fast=fail_fast,
+        tags=tags or {},
+        echo=Echo.SAME if echo else Echo.NO,
+    )
+    return runner_for(tasks, listener or _nobody, options).execute()
 
 
-def engine_for(tasks: Sequence[luigi.Task], listener: Listener, options: Options) -> Engine:
-    """Return the engine of a run that has not begun.
+def runner_for(tasks: Sequence[luigi.Task], listener: Listener, options: Options) -> Runner:
+    """Return a run that has not begun.
 
     Raises: as `run`.
     """
     _check(options)
-    prepared = make_plan(tasks)
     this_run = new_run(echo=options.echo, tags=options.tags)
+    with running(this_run):
+        prepared = make_plan(tasks, options.force)
+    if options.executor == "luigi":
+        from nectar.execution.under_luigi import LuigiRunner
+
+        return LuigiRunner(
+            prepared, tasks, this_run, listener, workers=options.workers, scheduler_url=options.scheduler_url
+        )
     limits = _limits(options)
     return Engine(prepared, _executor(prepared, this_run, options, limits), this_run, listener, limits)
 
@@ -73,6 +92,11 @@ def _check(options: Options) -> None:
         raise errors.UsageError(f"no executor `{options.executor}`", hint=hint)
     if options.executor == "inline" and options.workers > 1:
         raise errors.UsageError("the executor `inline` has one worker", hint="use `--executor processes`")
+
+    if options.executor == "luigi" and options.fail_fast:
+        raise errors.UsageError("luigi's worker cannot stop at the first failure", hint="leave out `--fail-fast`")
+    if options.scheduler_url is not None and options.executor != "luigi":
+        raise errors.UsageError("only luigi's worker has a scheduler elsewhere", hint="add `--executor luigi`")
 
 
 def _limits(options: Options) -> Limits:

@@ -25,19 +25,19 @@ _STYLES = {"run": "good", "skip": "dim", "blocked": "bad"}
 def plan(as_json: bool, everything: bool, chain: str, task: str, words: tuple[str, ...]) -> None:
     """Say what a run of TASK would do, and do nothing."""
     from nectar.actions.plan import plan as make
-    from nectar.actions.resolve import task_of
+    from nectar.actions.resolve import tasks_of
 
     if asks_for_help(settings.current(), chain, task, words):
         return
-    root = task_of(settings.current(), chain, task, words)
-    made = make(root)
+    roots = tasks_of(settings.current(), chain, task, words)
+    print_plan(make(*roots), type(roots[0]).__module__, everything=everything, as_json=as_json)
+
+
+def print_plan(made: Plan, module: str, *, everything: bool, as_json: bool) -> None:
+    """Write a plan: counts, then tasks with reasons."""
     if as_json:
         console.print_json(made.to_json())
-    else:
-        _print_plan(made, type(root).__module__, everything)
-
-
-def _print_plan(made: Plan, module: str, everything: bool) -> None:
+        return
     counts = ", ".join(f"{count:,} {_WORDS[action.value]}" for action, count in made.counts.items() if count)
     console.line((f"{console.count_text(len(made.steps), 'task')}: {counts}", "bold"))
     unseen = made.identified - len(made.steps)
@@ -60,19 +60,19 @@ def _print_plan(made: Plan, module: str, everything: bool) -> None:
 def explain(as_json: bool, chain: str, task: str, words: tuple[str, ...]) -> None:
     """Say why each task would run: what changed, from what to what, and how to silence it."""
     from nectar.actions.explain import explain as make
-    from nectar.actions.resolve import task_of
+    from nectar.actions.resolve import tasks_of
 
     if asks_for_help(settings.current(), chain, task, words):
         return
-    root = task_of(settings.current(), chain, task, words)
-    found = make(root)
+    roots = tasks_of(settings.current(), chain, task, words)
+    found = make(*roots)
     if as_json:
         console.print_json([one.to_json() for one in found])
         return
     if not found:
         console.line("all is complete: nothing would run")
     for one in found:
-        _print_explanation(one, type(root).__module__)
+        _print_explanation(one, type(roots[0]).__module__)
 
 
 def _print_explanation(one: Explanation, module: str) -> None:

@@ -22,7 +22,11 @@ from nectar.recording.capture import Echo
 @click.command(cls=TaskCommand, context_settings=CONTEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line; the last is the result.")
 @click.option("--workers", "-w", default=1, show_default=True, metavar="N", help="Tasks at work at the same time.")
-@click.option("--executor", metavar="NAME", help="Who carries tasks out: `inline` or `processes`.")
+@click.option("--executor", metavar="NAME", help="Who carries tasks out: `inline`, `processes` or `luigi`.")
+@click.option("--scheduler-url", metavar="URL", help="The luigid of `--executor luigi`.")
+@click.option("--force", is_flag=True, help="Make TASK again, although it is complete.")
+@click.option("--force-all", is_flag=True, help="Make TASK and all that it stands on again.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing: `nectar plan`.")
 @click.option("--fail-fast", is_flag=True, help="Begin nothing more after the first failure.")
 @click.option("--echo", is_flag=True, help="Also show what tasks print; it is in their logs in any case.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but what went wrong.")
@@ -31,6 +35,10 @@ def run(
     as_json: bool,
     workers: int,
     executor: str | None,
+    scheduler_url: str | None,
+    force: bool,
+    force_all: bool,
+    dry_run: bool,
     fail_fast: bool,
     echo: bool,
     quiet: bool,
@@ -40,16 +48,31 @@ def run(
 ) -> int:
     """Make TASK of CHAIN and all that it needs; what is complete is left as it is.
 
-    CHAIN is a chain's name such as `etl/flights_chain`. The task's own parameters follow its name.
+    CHAIN is a chain's name such as `etl/flights_chain`. The task's own parameters follow its name. More tasks follow
+    after `--and`. A task that fails stops what needs it and nothing else; Ctrl-C lets what is at work end, a second
+    one stops it.
     """
-    from nectar.actions.resolve import task_of
-    from nectar.actions.run import Options, engine_for
+    from nectar.actions.resolve import tasks_of
+    from nectar.actions.run import Options, runner_for
+    from nectar.cli.planning import print_plan
+    from nectar.plans import Force, make_plan
 
     if asks_for_help(settings.current(), chain, task, words):
         return int(ExitCode.OK)
-    root = task_of(settings.current(), chain, task, words)
-    module = type(root).__module__
-    options = Options(executor, workers, fail_fast, echo=Echo.STDERR if echo else Echo.NO)
+    roots = tasks_of(settings.current(), chain, task, words)
+    module = type(roots[0]).__module__
+    options = Options(
+        executor=executor,
+        scheduler_url=scheduler_url,
+        force=Force.ALL if force_all else Force.ROOTS if force else Force.NOTHING,
+        workers=workers,
+        fail_fast=fail_fast,
+        echo=Echo.STDERR if echo else Echo.NO,
+    )
+    if dry_run:
+        made = make_plan(roots, options.force).plan
+        print_plan(made, module, everything=False, as_json=as_json)
+        return int(ExitCode.OK)
     if as_json:
         stream = console.own_stream(sys.stdout)
 
@@ -57,20 +80,20 @@ def run(
             if event.kind is not EventKind.RUN_ENDED:
                 stream.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
 
-        with stopping(engine_for([root], print_event, options)) as engine:
-            result = engine.execute()
+        with stopping(runner_for(roots, print_event, options)) as runner:
+            result = runner.execute()
         click.echo(json.dumps({"event": EventKind.RUN_ENDED.value, **result.to_json()}, ensure_ascii=False))
         return int(result.exit_code)
     with (
         Progress(module, quiet=quiet, plain=echo) as progress,
-        stopping(engine_for([root], progress.listen, options)) as engine,
+        stopping(runner_for(roots, progress.listen, options)) as runner,
     ):
-        result = engine.execute()
-    _print_summary(result, root, module, _again(root, chain, task, words), quiet=quiet)
+        result = runner.execute()
+    _print_summary(result, roots, module, _again(roots[0], chain, task, words), quiet=quiet)
     return int(result.exit_code)
 
 
-def _print_summary(result: RunResult, root: luigi.Task, module: str, command: str, *, quiet: bool) -> None:
+def _print_summary(result: RunResult, roots: list[luigi.Task], module: str, command: str, *, quiet: bool) -> None:
     for step in result.steps:
         if step.status in (StepStatus.FAILED, StepStatus.BLOCKED):
             name = console.short_name(step.task, module)
@@ -79,7 +102,7 @@ def _print_summary(result: RunResult, root: luigi.Task, module: str, command: st
             if step.hint:
                 console.line((f"        hint: {step.hint}", "name"), err=True)
             if step.logs:
-                console.line((f"        logs: {_store_url(root)}/{step.logs}", "dim"), err=True)
+                console.line((f"        logs: {_store_url(roots[0])}/{step.logs}", "dim"), err=True)
     if result.interrupted:
         console.line(("interrupted: what was finished is kept", "odd"), err=True)
     counts = ", ".join(f"{count:,} {status.value}" for status, count in result.counts.items() if count)
@@ -92,19 +115,23 @@ def _print_summary(result: RunResult, root: luigi.Task, module: str, command: st
     made = result.counts[StepStatus.SUCCEEDED]
     if made:
         skipped = result.counts[StepStatus.SKIPPED]
-        also = f", {skipped:,} were complete" if skipped else ""
+        also = f", {skipped:,} complete before" if skipped else ""
         took = console.seconds_text(result.seconds)
         console.line((f"{console.count_text(made, 'task')} made in {took}{also}", "bold"), err=True)
     else:
         console.line(("all is complete: nothing to do", "bold"), err=True)
-    for place in _outputs(root):
-        console.line(place)
+    for root in roots:
+        for place in _outputs(root):
+            console.line(place)
 
 
 def _again(root: luigi.Task, chain: str, task: str, words: tuple[str, ...]) -> str:
     """Return the command once more, to be pasted into a shell; private values are not repeated."""
-    from nectar.actions.resolve import boolean_parameters, split_parameters
+    from nectar.actions.resolve import AND, boolean_parameters, split_parameters
     from nectar.parameters import MASK, is_private
+
+    if AND in words:
+        return shlex.join((chain, task, *words[: words.index(AND)])) + f" {AND} ..."
 
     private = {name for name, parameter in root.get_params() if is_private(parameter)}
     texts = split_parameters(words, boolean_parameters(type(root)))

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from types import FrameType
 
 from nectar.cli import console
-from nectar.execution.engine import Engine
+from nectar.execution.outcome import Runner
 
 
 @contextlib.contextmanager
-def stopping(engine: Engine) -> Iterator[Engine]:
-    """Let signals stop an engine while it runs."""
+def stopping(runner: Runner) -> Iterator[Runner]:
+    """Let signals stop a run while it runs."""
     asked = False
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -22,11 +22,11 @@ def stopping(engine: Engine) -> Iterator[Engine]:
             raise KeyboardInterrupt
         asked = True
         console.line(("stopping when what is at work has ended; Ctrl-C again stops at once", "odd"), err=True)
-        engine.drain()
+        runner.drain()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield engine
+        yield runner
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -91,7 +91,7 @@ class Hands:
     def _take_lease(self, started: _Started, task: Task) -> bool:
         """Take the lease on a task's target; False where another process has it, or has made the target."""
         job = started.job
-        task._nectar.forced = job.forced
+        task._nectar.forced = task._nectar.forced or job.forced
         store, address = task.target_store(), task.target_address()
         if not leases.take(store, address):
             self.tell(Report(ReportKind.BUSY, job.ref))

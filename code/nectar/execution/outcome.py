@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from nectar import errors
 from nectar.errors import ExitCode
@@ -89,6 +89,16 @@ class Event:
 
 
 Listener = Callable[[Event], None]
+
+
+class Runner(Protocol):
+    """One run that has not begun yet."""
+
+    def execute(self) -> RunResult:
+        """Carry it out and return how each task ended."""
+
+    def drain(self) -> None:
+        """Let what has begun end, and begin nothing more; the run counts as interrupted. Safe in a signal handler."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,11 @@ def current() -> Run:
     return _current
 
 
+def at_work() -> Run | None:
+    """Return the run at work, None where there is none yet."""
+    return _current
+
+
 @contextlib.contextmanager
 def running(run: Run) -> Iterator[Run]:
     """Make `run` the one at work for a while."""

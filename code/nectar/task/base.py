@@ -14,6 +14,7 @@ from nectar import errors, identity, settings, stores
 from nectar.address import Address, check_output_name, prefix_of
 from nectar.identity import DEFAULT_OUTPUT, Identity
 from nectar.parameters import MASK, canonical, is_private, private_digest, shown
+from nectar.recording.run import current as current_run
 from nectar.settings import Drift, IdentityScheme
 from nectar.stores import Staging, Store
 from nectar.target import Target
@@ -272,6 +273,8 @@ class Task(luigi.Task, metaclass=TaskRegister):
         """
         if isinstance(self, luigi.WrapperTask):
             return bool(luigi.WrapperTask.complete(self))
+        if self.wants_force():
+            return False
         own, foreign = split_outputs(self)
         if not own:
             return bool(luigi.Task.complete(self))
@@ -282,6 +285,13 @@ class Task(luigi.Task, metaclass=TaskRegister):
             return True
         assert found.record is not None
         return not code.drifted(type(self), found.record.code)
+
+    def wants_force(self) -> bool:
+        """Say whether a complete target is to be made again, which ends when this run has made it."""
+        if not self._nectar.forced:
+            return False
+        record = self.target_store().inspect(self.target_address()).record
+        return record is None or record.run_id != current_run().id
 
     def drift_policy(self) -> Drift:
         """Return what happens when the task's code is not that of its record."""

@@ -164,7 +164,7 @@ def _as_one_run(inner: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(inner)
     def schedule_and_run(*args: Any, **kwargs: Any) -> Any:
         begin_epoch()
-        with recording_run.running(recording_run.new_run()):
+        with recording_run.running(recording_run.at_work() or recording_run.new_run()):
             return inner(*args, **kwargs)
 
     return schedule_and_run

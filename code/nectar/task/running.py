@@ -130,7 +130,7 @@ def _begin(task: Task) -> Attempt | None:
     state.outcome = None
     store, address = task.target_store(), task.target_address()
     state.borrowed_lease = leases.holds(store, address)
-    if leases.wait_for(store, address) and not state.forced and task.complete():
+    if leases.wait_for(store, address) and not task.wants_force() and task.complete():
         leases.release(store, address)
         return None
     try:
@@ -187,7 +187,7 @@ def work_of(task: Task) -> Work:
 
 def _is_to_be_replaced(task: Task, own: Any, foreign: list[luigi.Target], found: stores.Inspection) -> bool:
     """Say whether a complete target is in the way of an attempt that is wanted all the same."""
-    if task._nectar.forced or not own:
+    if task.wants_force() or not own:
         return True
     if not all(one.exists() for one in foreign):
         return True

@@ -1,0 +1,187 @@
+"""Let luigi's own worker and scheduler carry a plan out, for teams that have a luigid and look at its pages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import urllib.parse
+from collections.abc import Sequence
+from typing import Any
+
+import luigi
+import luigi.interface
+import luigi.rpc
+import luigi.scheduler
+from luigi.worker import Worker
+
+from nectar import errors
+from nectar.execution.jobs import now
+from nectar.execution.outcome import Event, EventKind, Listener, RunResult, StepResult, StepStatus
+from nectar.plans import Action, Prepared
+from nectar.recording.run import Run, running
+from nectar.records import utc_now
+from nectar.task import Task
+from nectar.task.base import own_outputs
+from nectar.task.closure import reference
+
+PROBE_SECONDS = 3.0
+
+
+class LuigiRunner:
+    """One run of a plan under luigi. See `nectar.execution.outcome.Runner`."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        roots: Sequence[luigi.Task],
+        run: Run,
+        listener: Listener,
+        *,
+        workers: int,
+        scheduler_url: str | None,
+    ) -> None:
+        if scheduler_url is not None:
+            _probe(scheduler_url)
+        self._prepared, self._roots = prepared, roots
+        self._run, self._listener = run, listener
+        self._workers, self._scheduler_url = workers, scheduler_url
+        self._started: dict[str, float] = {}
+        self._results: dict[str, StepResult] = {}
+        self._worker: Any = None
+        self._interrupted = False
+
+    def drain(self) -> None:
+        """Let what has begun end, and begin nothing more. Safe in a signal handler."""
+        self._interrupted = True
+        if self._worker is not None:
+            self._worker._stop_requesting_work = True
+
+    def execute(self) -> RunResult:
+        """Carry the plan out.
+
+        Raises:
+            SchedulerUnreachable: when a luigid stops answering.
+        """
+        begun = now()
+        planned = self._prepared.plan.counts[Action.RUN]
+        self._emit(EventKind.RUN_STARTED, planned=planned)
+        settings: dict[str, Any] = {"no_lock": True, "workers": self._workers, "log_level": "WARNING"}
+        settings["local_scheduler"] = self._scheduler_url is None
+        settings["scheduler_url"] = self._scheduler_url or ""
+        try:
+            with running(self._run):
+                luigi.interface._schedule_and_run(list(self._roots), _Factory(self), settings)
+        except KeyboardInterrupt:
+            self._interrupted = True
+        except luigi.rpc.RPCError as error:
+            raise errors.SchedulerUnreachable(
+                f"the luigid at `{self._scheduler_url}` stopped answering: {error}", hint="look at its log"
+            ) from error
+        self._note_the_rest()
+        self._emit(EventKind.RUN_ENDED)
+        return RunResult(self._run.id, tuple(self._results.values()), now() - begun, self._interrupted)
+
+    def _note_the_rest(self) -> None:
+        """Say of every task that luigi did not run why not."""
+        ran, self._results = self._results, {}
+        for step in self._prepared.plan.steps:
+            if step.ref in ran:
+                self._results[step.ref] = ran.pop(step.ref)
+            elif step.action is Action.SKIP:
+                self._results[step.ref] = StepResult(step.ref, step.task, StepStatus.SKIPPED, step.path)
+            elif step.action is Action.BLOCKED:
+                why = "; ".join(map(str, step.reasons))
+                self._results[step.ref] = StepResult(step.ref, step.task, StepStatus.BLOCKED, step.path, error=why)
+            else:
+                self._results[step.ref] = StepResult(step.ref, step.task, StepStatus.NOT_RUN, step.path)
+        self._results.update(ran)  # what tasks yielded
+
+    # What the worker tells
+
+    def take_worker(self, worker: Any) -> None:
+        """Learn which worker it is."""
+        self._worker = worker
+        if self._interrupted:
+            worker._stop_requesting_work = True
+
+    def task_started(self, task: luigi.Task) -> None:
+        """Learn that the worker begins a task."""
+        if task.task_id not in self._started:
+            self._started[task.task_id] = now()
+            self._emit(EventKind.STEP_STARTED, task=repr(task))
+
+    def task_ended(self, task: luigi.Task, status: str, explanation: object) -> None:
+        """Learn how a task ended; one that luigi tries again ends more than once."""
+        seconds = now() - self._started.pop(task.task_id, now())
+        path = task.target_address().path if isinstance(task, Task) and own_outputs(task) else None
+        failed = status == "FAILED"
+        result = StepResult(
+            reference(task),
+            repr(task),
+            StepStatus.FAILED if failed else StepStatus.SUCCEEDED,
+            path,
+            seconds,
+            _last_line(explanation) if failed else None,
+            logs=_logs(task, failed) if isinstance(task, Task) and path is not None else None,
+        )
+        self._results[result.ref] = result
+        self._emit(EventKind.STEP_ENDED, task=result.task, step=result)
+
+    def _emit(self, kind: EventKind, **facts: Any) -> None:
+        self._listener(Event(kind, utc_now(), self._run.id, **facts))
+
+
+class _Worker(Worker):
+    """luigi's worker, which tells what it does."""
+
+    def __init__(self, runner: LuigiRunner, **kwargs: Any) -> None:
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]  # luigi's has no types
+        self._runner = runner
+        runner.take_worker(self)
+
+    def _run_task(self, task_id: str) -> None:
+        self._runner.task_started(self._scheduled_tasks[task_id])
+        super()._run_task(task_id)  # type: ignore[no-untyped-call]
+
+    def _add_task(self, *args: Any, **kwargs: Any) -> None:
+        super()._add_task(*args, **kwargs)  # type: ignore[no-untyped-call]
+        task = self._scheduled_tasks.get(kwargs["task_id"])
+        ended = kwargs.get("runnable", False) is None and kwargs["status"] in ("DONE", "FAILED")
+        if task is not None and ended:
+            self._runner.task_ended(task, kwargs["status"], kwargs.get("expl"))
+
+
+class _Factory(luigi.interface._WorkerSchedulerFactory):
+    def __init__(self, runner: LuigiRunner) -> None:
+        self._runner = runner
+
+    def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> _Worker:
+        return _Worker(self._runner, scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
+
+
+def _probe(url: str) -> None:
+    """Make sure that something answers at a luigid's address; luigi itself would ask for minutes."""
+    parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 80), PROBE_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise errors.SchedulerUnreachable(
+            f"no luigid answers at `{url}`: {error}", hint="start one with `luigid`, or leave out `--scheduler-url`"
+        ) from error
+
+
+def _last_line(explanation: object) -> str:
+    text = explanation if isinstance(explanation, str) else ""
+    with contextlib.suppress(ValueError):  # an explanation that is no JSON is one as it is
+        text = str(json.loads(text))
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it failed without a word"
+
+
+def _logs(task: Task, failed: bool) -> str | None:
+    address = task.target_address()
+    if not failed:
+        return f"{address}/log"
+    attempts = [one for one in task.target_store().reader(address).attempts() if not one.running]
+    return f"{attempts[-1].path}/log" if attempts else None
