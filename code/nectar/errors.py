@@ -292,6 +292,12 @@ class RecordInvalid(NectarError):
     http_status = 409
 
 
+class RecordNewer(RecordInvalid):
+    """A record was written by a newer Nectar."""
+
+    code = "record-newer"
+
+
 class TargetCorrupt(NectarError):
     """A target's files are not what its record says."""
 

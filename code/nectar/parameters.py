@@ -226,7 +226,8 @@ def parse_texts(
     values: dict[str, Any] = {}
     for name, text in texts.items():
         if name not in known:
-            hint = errors.did_you_mean(name, known)
+            near = errors.did_you_mean(name, known)
+            hint = f"`{name}`: {near}" if near else None
             problems.append(ParameterProblem(name, f"`{subject}` has no parameter `{name}`", hint))
             continue
         try:

@@ -38,6 +38,7 @@ class Why(str, Enum):
     NO_TARGET = "no target"
     LEFTOVER = "leftover"
     INVALID = "invalid target"
+    NEWER = "made by a newer Nectar"
     DRIFT = "drift"
     FORCED = "forced"
     FOREIGN_MISSING = "foreign output missing"
@@ -123,6 +124,7 @@ class _Finding:
 
     complete: bool
     reasons: tuple[Reason, ...] = ()
+    blocked: bool = False  #: it can neither be used nor made
     drift: bool = False
 
 
@@ -178,7 +180,8 @@ def _needs_requirements(survey: _Survey, ref: str) -> bool:
     task = survey.closure.tasks[ref]
     if isinstance(task, luigi.WrapperTask):
         return True
-    return not survey.findings[ref].complete and task.run is not None
+    finding = survey.findings[ref]
+    return not finding.complete and not finding.blocked and task.run is not None
 
 
 def _look_at(survey: _Survey, refs: Sequence[str]) -> None:
@@ -217,6 +220,8 @@ def _own(task: Task, found: Inspection | None) -> _Finding:
     if task.wants_force():
         return _Finding(False, (Reason(Why.FORCED),))
     if found is not None and not found.complete:
+        if found.newer:
+            return _Finding(False, (Reason(Why.NEWER, f"{found.problem}; update Nectar"),), blocked=True)
         why = {State.MISSING: Why.NO_TARGET, State.LEFTOVER: Why.LEFTOVER}.get(found.state, Why.INVALID)
         detail = found.problem or ("files without a record" if why is Why.LEFTOVER else "")
         return _Finding(False, (Reason(why, detail),))
@@ -315,7 +320,7 @@ def _step(survey: _Survey, ref: str, before: Mapping[str, PlanStep]) -> PlanStep
     requirements = _looked_at_requirements(survey, ref)
     reasons = finding.reasons
     action = Action.SKIP if finding.complete else Action.RUN
-    if task.run is None and not finding.complete:
+    if finding.blocked or (task.run is None and not finding.complete):
         action = Action.BLOCKED
     elif isinstance(task, luigi.WrapperTask):
         running = [one for one in requirements if before[one].action is not Action.SKIP]

@@ -121,7 +121,8 @@ def parse(raw: bytes, address: Address) -> Record:
     """Return the record that `raw` holds.
 
     Raises:
-        RecordInvalid: when it is empty, no JSON, of a newer schema, of another target, or lacks what it must have.
+        RecordInvalid: when it is empty, no JSON, of another target, or lacks what it must have.
+        RecordNewer: when a newer Nectar wrote it.
     """
     hint = "the next run makes this target again and keeps what is there under `.quarantine`"
     if not raw.strip():
@@ -134,9 +135,9 @@ def parse(raw: bytes, address: Address) -> Record:
     if type(schema) is not int or schema < 1:
         raise errors.RecordInvalid(f"the record of `{address}` has the schema `{schema}`", hint=hint)
     if schema > SCHEMA:
-        raise errors.RecordInvalid(
+        raise errors.RecordNewer(
             f"the record of `{address}` has schema {schema}, this version reads up to {SCHEMA}",
-            hint="update Nectar, or " + hint,
+            hint="update Nectar: a newer one made this target, and it is left as it is",
         )
     try:
         record = _from_json(document)

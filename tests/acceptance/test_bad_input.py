@@ -36,7 +36,6 @@ DAMAGES = {
     "the record is empty": lambda folder: (folder / "record.json").write_bytes(b""),
     "the record is cut": lambda folder: os.truncate(folder / "record.json", 300),
     "the record is a list": lambda folder: (folder / "record.json").write_text("[1, 2]"),
-    "the record is of a newer schema": edited(lambda document: document.update(schema=99)),
     "the record lacks its files": edited(lambda document: document.pop("files")),
     "the record names no output": edited(lambda document: document.update(files=[])),
     "the record is of another key": edited(lambda document: document.update(path=document["path"][:-4] + "0000")),
@@ -169,12 +168,18 @@ def test_verify_names_a_link_planted_as_target(made, tmp_path):
     assert made.nectar("verify").code == 1
 
 
-STORE_IN_ENGINE = pytest.mark.xfail(
-    strict=True, reason="the engine takes a StoreError at staging for a failure of the task: exit 1, no hint"
-)
+def test_what_a_newer_nectar_made_is_left_as_it_is_by_every_command(project):
+    folder = project.make(*TASK)
+    edited(lambda document: document.update(schema=99))(folder)
+    before = (folder / "record.json").read_bytes()
+    ran = project.nectar("run", *TASK)
+    assert ran.code == 1 and "update Nectar" in ran.err
+    assert project.nectar("verify").code == 1
+    assert "newer Nectar" in project.nectar("plan", *TASK).out
+    assert (folder / "record.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("command", [pytest.param("run", marks=STORE_IN_ENGINE), "adopt"])
+@pytest.mark.parametrize("command", ["run", "adopt"])
 def test_a_store_without_permission_is_named_with_the_fix(project, unprivileged, command):
     project.store.mkdir(mode=0o555)
     project.file("given/out.txt", "x")

@@ -267,7 +267,7 @@ def test_a_leftover_is_replaced_and_kept_in_quarantine(bench: Any, address: Addr
     assert sorted(quarantined(bench, address).values()) == [b"left over", b"too"]
 
 
-@pytest.mark.parametrize("broken", ["empty", "garbage", "newer", "another target's"])
+@pytest.mark.parametrize("broken", ["empty", "garbage", "another target's"])
 def test_an_invalid_target_is_replaced_and_kept_in_quarantine(
     bench: Any, address: Address, finish: Finish, broken: str
 ) -> None:
@@ -277,6 +277,18 @@ def test_an_invalid_target_is_replaced_and_kept_in_quarantine(
     published(bench.store, finish(address, {"out.txt": b"new"}))
     assert_bytes_are_the_records(bench.store, address)
     assert {b"old", bad} <= set(quarantined(bench, address).values())
+
+
+def test_what_a_newer_nectar_made_is_never_replaced(bench: Any, address: Address, finish: Finish) -> None:
+    published(bench.store, finish(address, {"out.txt": b"theirs"}))
+    newer = BROKEN["newer"](bench.files(address.path)["record.json"])
+    bench.put(f"{address}/record.json", newer)
+    found = bench.store.inspect(address)
+    assert found.state is State.INVALID and found.newer
+    with pytest.raises(errors.RecordNewer):
+        bench.store.commit([finish(address, {"out.txt": b"ours"})])
+    assert bench.files(address.path)["record.json"] == newer
+    assert bench.files(address.path)["out.txt"] == b"theirs"
 
 
 def test_a_target_with_a_shortened_file_is_replaced(bench: Any, address: Address, finish: Finish) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nectar.address import Address
@@ -20,6 +20,7 @@ class Verified:
 
     path: str
     problem: str | None  #: one sentence; None: all is well
+    newer: bool = False  #: a newer Nectar made it: nothing is known of it, and it is left as it is
     quarantined: str | None = None  #: where the target is kept now, relative to the store
 
     def to_json(self) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def check(store: Store, prefix: str = "") -> Iterator[Verified]:
         if found.state is State.LEFTOVER:
             yield Verified(address.path, "it has no record: nothing proves how it was made")
         elif not found.complete or found.record is None:
-            yield Verified(address.path, found.problem or "it is not there any more")
+            yield Verified(address.path, found.problem or "it is not there any more", found.newer)
         else:
             reader = store.reader(address)
             problems = (_problem(reader, entry) for entry in found.record.files)
@@ -53,8 +54,9 @@ def quarantine(store: Store, checked: Iterable[Verified]) -> list[Verified]:
     """
     done = []
     for one in checked:
-        aside = store.quarantine(Address.parse(one.path), "verify") if one.problem is not None else None
-        done.append(Verified(one.path, one.problem, aside))
+        bad = one.problem is not None and not one.newer
+        aside = store.quarantine(Address.parse(one.path), "verify") if bad else None
+        done.append(replace(one, quarantined=aside))
     return done
 
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from nectar.cli import console
-from nectar.execution.outcome import Event, EventKind, StepStatus
+from nectar.execution.outcome import Event, EventKind, StepResult, StepStatus
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -22,8 +22,9 @@ SHOWN_TASKS = 8  #: of those at work
 class Progress:
     """A listener that shows on stderr what it hears."""
 
-    def __init__(self, module: str, *, quiet: bool, plain: bool) -> None:
+    def __init__(self, module: str, store_url: str, *, quiet: bool, plain: bool) -> None:
         self._module = module
+        self._store_url = store_url
         self._quiet = quiet
         self._planned = 0
         self._ended = 0
@@ -77,19 +78,31 @@ class Progress:
         step = event.step
         assert step is not None
         self._at_work.pop(step.task, None)
-        name = self._short(step.task)
         if step.status is StepStatus.SUCCEEDED:
             self._ended += 1
-            self._say(f"done    {name}  {console.seconds_text(step.seconds)}")
+            self._say(f"done    {self._short(step.task)}  {console.seconds_text(step.seconds)}")
         elif step.status is StepStatus.FAILED:
             self._ended += 1
             self._failed += 1
-            if self._live is not None:
-                from rich.text import Text
+            self._say_failure(step)
 
-                self._live.console.print(Text.assemble(("failed  ", "bold red"), f"{name}: {step.error}"))
-            else:
-                console.line(("failed  ", "bad"), name, stream=self._stream)
+    def _say_failure(self, step: StepResult) -> None:
+        """Say at once, and whatever the options, what failed, why, and where its log is."""
+        lines = [f"failed  {self._short(step.task)}", f"        {step.error}"]
+        if step.hint:
+            lines.append(f"        hint: {step.hint}")
+        if step.logs:
+            lines.append(f"        logs: {self._store_url}/{step.logs}")
+        if self._live is not None:
+            from rich.text import Text
+
+            text = Text("\n".join(lines))
+            text.stylize("bold red", 0, 6)
+            self._live.console.print(text, soft_wrap=True)
+        else:
+            for line in lines:
+                head, tail = (line[:8], line[8:]) if line.startswith("failed") else ("", line)
+                console.line((head, "bad"), tail, stream=self._stream)
 
     def _say(self, line: str) -> None:
         if self._live is None and not self._quiet:

@@ -85,7 +85,7 @@ def run(
         click.echo(json.dumps({"event": EventKind.RUN_ENDED.value, **result.to_json()}, ensure_ascii=False))
         return int(result.exit_code)
     with (
-        Progress(module, quiet=quiet, plain=echo) as progress,
+        Progress(module, _store_url(roots[0]), quiet=quiet, plain=echo) as progress,
         stopping(runner_for(roots, progress.listen, options)) as runner,
     ):
         result = runner.execute()
@@ -95,23 +95,24 @@ def run(
 
 def _print_summary(result: RunResult, roots: list[luigi.Task], module: str, command: str, *, quiet: bool) -> None:
     for step in result.steps:
-        if step.status in (StepStatus.FAILED, StepStatus.BLOCKED):
-            name = console.short_name(step.task, module)
-            console.line((f"{step.status.value:<8}", "bad"), (name, "bold"), err=True)
-            console.line(f"        {step.error}", err=True)
-            if step.hint:
-                console.line((f"        hint: {step.hint}", "name"), err=True)
-            if step.logs:
-                console.line((f"        logs: {_store_url(roots[0])}/{step.logs}", "dim"), err=True)
+        if step.status is StepStatus.BLOCKED:
+            console.line(("blocked ", "bad"), console.short_name(step.task, module), f": {step.error}", err=True)
     if result.interrupted:
         console.line(("interrupted: what was finished is kept", "odd"), err=True)
     counts = ", ".join(f"{count:,} {status.value}" for status, count in result.counts.items() if count)
     if not result.success:
         console.line((f"{counts} in {console.seconds_text(result.seconds)}", "bold"), err=True)
-        console.line((f"hint: mend it and run again: nectar run {command}", "name"), err=True)
+        way_on = "run it again to go on" if result.interrupted else "mend it and run again"
+        console.line((f"hint: {way_on}: nectar run {command}", "name"), err=True)
         return
-    if quiet:
-        return
+    if not quiet:
+        _print_counts(result)
+    for root in roots:
+        for place in _outputs(root):
+            console.line(place)
+
+
+def _print_counts(result: RunResult) -> None:
     made = result.counts[StepStatus.SUCCEEDED]
     if made:
         skipped = result.counts[StepStatus.SKIPPED]
@@ -120,9 +121,6 @@ def _print_summary(result: RunResult, roots: list[luigi.Task], module: str, comm
         console.line((f"{console.count_text(made, 'task')} made in {took}{also}", "bold"), err=True)
     else:
         console.line(("all is complete: nothing to do", "bold"), err=True)
-    for root in roots:
-        for place in _outputs(root):
-            console.line(place)
 
 
 def _again(root: luigi.Task, chain: str, task: str, words: tuple[str, ...]) -> str:

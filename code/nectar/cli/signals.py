@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
@@ -15,13 +16,14 @@ from nectar.execution.outcome import Runner
 def stopping(runner: Runner) -> Iterator[Runner]:
     """Let signals stop a run while it runs."""
     asked = False
+    stream = console.own_stream(sys.stderr)  # while a task runs here, the process's own stderr is its log
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         if asked or number == signal.SIGTERM:
             raise KeyboardInterrupt
         asked = True
-        console.line(("stopping when what is at work has ended; Ctrl-C again stops at once", "odd"), err=True)
+        console.line(("stopping when what is at work has ended; Ctrl-C again stops at once", "odd"), stream=stream)
         runner.drain()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -33,7 +34,7 @@ class _Worker:
     lifeline: Connection
     shared: Any
     batch: list[Job] = field(default_factory=list)  #: handed over, not reported yet, in order
-    positions: list[str] = field(default_factory=list)  #: refs of the batch as it was handed over
+    refs: dict[int, str] = field(default_factory=dict)  #: by the number under which a job was handed over
     busy: bool = False
     parked: dict[str, Job] = field(default_factory=dict)
     ready: bool = False  #: it has come so far as to ask for work
@@ -52,6 +53,7 @@ class ProcessExecutor:
             run, settings.current(), tuple(sys.path), ground.main_module(), ground.configuration_in_use()
         )
         self._barren = 0
+        self._numbers = itertools.count()
         self._workers = [self._hire() for _ in range(workers)]
 
     # Workers
@@ -96,16 +98,22 @@ class ProcessExecutor:
         self._workers[self._workers.index(worker)] = self._hire()
 
     def _failed(self, job: Job, reason: str) -> Report:
-        logs = None
+        return Report(ReportKind.FAILED, job.ref, error=reason, logs=self._bury(job, reason))
+
+    def _bury(self, job: Job, reason: str) -> str | None:
+        """Keep the logs of an attempt whose worker is gone, and return their place."""
         task = job.task
-        if isinstance(task, Task):
-            with contextlib.suppress(errors.StoreError):  # the reason matters more than its logs
-                store, address = task.target_store(), task.target_address()
-                if leases.take(store, address):
+        if not isinstance(task, Task):
+            return None
+        places: list[str] = []
+        with contextlib.suppress(errors.StoreError):  # the reason matters more than its logs
+            store, address = task.target_store(), task.target_address()
+            if leases.take(store, address):
+                try:
                     places = leases.bury_the_dead(store, address, reason)
+                finally:
                     leases.release(store, address)
-                    logs = f"{places[-1]}/log" if places else None
-        return Report(ReportKind.FAILED, job.ref, error=reason, logs=logs)
+        return f"{places[-1]}/log" if places else None
 
     # The protocol
 
@@ -113,18 +121,24 @@ class ProcessExecutor:
         return sum(not worker.busy for worker in self._workers)
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        worker = next(one for one in self._workers if not one.busy)
+        worker = min(self._workers, key=lambda one: len(one.batch))
         packed = []
         for job in jobs:
             try:
-                packed.append(Packed(job.ref, job.number, job.forced, pickle.dumps(job.task)))
+                number = self._number(worker, job.ref)
+                packed.append(Packed(number, job.ref, job.number, job.forced, pickle.dumps(job.task)))
             except Exception as error:  # a task's own state: whatever its pickling raises
                 self._tell(Report(ReportKind.FAILED, job.ref, error=f"cannot be sent to a worker: {error}"))
             else:
                 worker.batch.append(job)
-        worker.positions = [one.ref for one in packed]
         if packed:
             self._send(worker, "jobs", packed)
+
+    def _number(self, worker: _Worker, ref: str) -> int:
+        """Return a number by which the worker tells which job it is at."""
+        number = next(self._numbers)
+        worker.refs[number] = ref
+        return number
 
     def _send(self, worker: _Worker, word: str, content: Any) -> None:
         worker.busy = word != "drop"
@@ -135,8 +149,7 @@ class ProcessExecutor:
         for worker in self._workers:
             if ref in worker.parked:
                 worker.batch.append(worker.parked.pop(ref))
-                worker.positions = [*worker.positions, ref] if worker.busy else [ref]
-                self._send(worker, "resume", ref)
+                self._send(worker, "resume", (ref, self._number(worker, ref)))
                 return
         self._tell(Report(ReportKind.BUSY, ref))  # its worker died: it begins anew
 
@@ -172,6 +185,7 @@ class ProcessExecutor:
                     self._take_report(worker, pickle.loads(one))
                 if done and not worker.batch:
                     worker.busy = False
+                    worker.refs.clear()
         except (EOFError, OSError):
             return False
         return worker.process.exitcode is None
@@ -189,11 +203,8 @@ class ProcessExecutor:
         return [one for one in found if one is not None]
 
     def _job_at(self, worker: _Worker) -> AtWork | None:
-        position, since = int(worker.shared[0]), worker.shared[1]
-        if not 0 <= position < len(worker.positions):
-            return None
-        ref = worker.positions[position]
-        return AtWork(ref, since) if any(job.ref == ref for job in worker.batch) else None
+        ref, since = worker.refs.get(int(worker.shared[0])), worker.shared[1]
+        return AtWork(ref, since) if ref is not None and any(job.ref == ref for job in worker.batch) else None
 
     def kill(self, ref: str, reason: str) -> None:
         for worker in self._workers:
@@ -217,6 +228,8 @@ class ProcessExecutor:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(worker.process.pid, signal.SIGKILL)
             worker.process.join()
+            for job in (*worker.batch, *worker.parked.values()):
+                self._bury(job, "it was stopped")
             worker.pipe.close()
             worker.lifeline.close()
             worker.process.close()

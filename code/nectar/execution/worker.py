@@ -42,8 +42,9 @@ class Start:
 class Packed:
     """A job on its way: the task as bytes, so that one that cannot be read fails alone."""
 
+    serial: int  #: by which the worker tells which job it is at
     ref: str
-    number: int
+    number: int  #: of the attempt
     forced: bool
     raw: bytes
 
@@ -69,8 +70,8 @@ def _end_with_engine(lifeline: Connection) -> None:
 class _Worker:
     def __init__(self, pipe: Connection, at_work: Any) -> None:
         self._pipe = pipe
-        self._at_work = at_work  # shared with the engine: the number of the job in its batch, and since when
-        self._positions: dict[str, int] = {}
+        self._at_work = at_work  # shared with the engine: the serial of the job at work, and since when
+        self._serials: dict[str, int] = {}
         self._reports: list[Report] = []
         self._hands = Hands(self._tell, self._note)
 
@@ -92,8 +93,8 @@ class _Worker:
                 if word == "jobs":
                     self._carry_out(content)
                 elif word == "resume":
-                    self._positions = {content: 0}
-                    self._hands.resume(content)
+                    ref, self._serials[ref] = content
+                    self._hands.resume(ref)
                 elif word == "drop":
                     self._hands.drop(content)
                     continue
@@ -108,7 +109,7 @@ class _Worker:
                 self._tell(Report(ReportKind.FAILED, one.ref, error=f"cannot be read in a worker: {last_line(error)}"))
             else:
                 jobs.append(Job(one.ref, task, one.number, one.forced))
-        self._positions = {one.ref: position for position, one in enumerate(packed)}
+        self._serials.update({one.ref: one.serial for one in packed})
         self._hands.carry_out(jobs)
 
     def _note(self, at_work: AtWork | None) -> None:
@@ -116,7 +117,7 @@ class _Worker:
             self._at_work[0] = -1.0
         else:
             self._at_work[1] = at_work.since
-            self._at_work[0] = float(self._positions[at_work.ref])
+            self._at_work[0] = float(self._serials[at_work.ref])
 
     def _tell(self, report: Report) -> None:
         self._reports.append(report)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import BinaryIO, Protocol
 
+from nectar import errors
 from nectar.address import Address
 from nectar.records import Record
 
@@ -32,6 +33,7 @@ class Inspection:
     record: Record | None = None  #: where it could be read
     version: str | None = None  #: names the bytes of the record; None where there are none
     problem: str | None = None  #: why it is INVALID, one sentence
+    newer: bool = False  #: of an INVALID: a newer Nectar made it, and it must be left as it is
     files: tuple[str, ...] = ()  #: of a LEFTOVER: the files that lie there
 
     @property
@@ -74,6 +76,18 @@ class AttemptPlace:
     attempt: str
     running: bool  #: True while it is staged: at work, or died without a word
     path: str  #: its folder, relative to the store
+
+
+def refuse_newer(found: Inspection) -> None:
+    """Make sure that a commit takes nothing out of the way that a newer Nectar made.
+
+    Raises:
+        RecordNewer: when it would.
+    """
+    if found.newer:
+        raise errors.RecordNewer(
+            found.problem or "the record is a newer one", hint="update Nectar: the target is left as it is"
+        )
 
 
 class Reader(Protocol):
@@ -159,6 +173,7 @@ class Store(Leasing, Protocol):
 
         Raises:
             StoreUnreachable: when the store cannot be written; attempts already published stay published.
+            RecordNewer: when what a newer Nectar made is in the way.
         """
 
     def abandon(self, staging: Staging, *, keep_logs: bool) -> str | None:

@@ -25,7 +25,7 @@ from nectar.address import Address, check_prefix, is_key
 from nectar.records import RECORD_NAME, Record
 from nectar.settings import Durability
 from nectar.stores import renaming
-from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Staging, State
+from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Staging, State, refuse_newer
 from nectar.stores.locks import HeldLock, locked, try_lock
 
 STAGING, ATTEMPTS, QUARANTINE, LOCKS = ".staging", ".attempts", ".quarantine", ".locks"
@@ -108,7 +108,8 @@ class LocalStore:
         try:
             record = records.parse(raw, address)
         except errors.RecordInvalid as error:
-            return Inspection(State.INVALID, version=version, problem=error.message)
+            newer = isinstance(error, errors.RecordNewer)
+            return Inspection(State.INVALID, version=version, problem=error.message, newer=newer)
         problem = _first_problem(folder, record, outputs)
         if problem is not None:
             return Inspection(State.INVALID, record, version, f"{problem} in `{address}`")
@@ -224,6 +225,7 @@ class LocalStore:
             # Only who holds the lock replaces anything, so what is found here stays until it is exchanged.
             with locked(f"{self.root}/{LOCKS}", staging.address.path):
                 found = self.inspect(staging.address, one.outputs)
+                refuse_newer(found)
                 if found.complete and found.record is not None and found.version != one.replaces:
                     shutil.rmtree(staging.path)
                     return Commitment(False, found.record)

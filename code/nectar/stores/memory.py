@@ -20,7 +20,7 @@ from typing import BinaryIO
 from nectar import errors, records
 from nectar.address import Address, check_prefix
 from nectar.records import RECORD_NAME
-from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Staging, State
+from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Staging, State, refuse_newer
 
 
 @dataclass(slots=True)
@@ -62,7 +62,8 @@ class MemoryStore:
         try:
             record = records.parse(raw, address)
         except errors.RecordInvalid as error:
-            return Inspection(State.INVALID, version=version, problem=error.message)
+            newer = isinstance(error, errors.RecordNewer)
+            return Inspection(State.INVALID, version=version, problem=error.message, newer=newer)
         named = {entry.name for entry in record.files}
         for name in (*record.outputs, *outputs):
             if name not in named:
@@ -96,6 +97,7 @@ class MemoryStore:
         files[RECORD_NAME] = one.record.to_bytes()
         with self._guard:
             found = self.inspect(address, one.outputs)
+            refuse_newer(found)
             if found.complete and found.record is not None and found.version != one.replaces:
                 outcome = Commitment(False, found.record)
             else:
