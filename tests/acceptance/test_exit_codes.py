@@ -147,15 +147,7 @@ def test_ctrl_c_lets_what_is_at_work_end_begins_nothing_more_and_exits_4(held, e
 
 @pytest.mark.parametrize(
     "executor",
-    [
-        pytest.param(
-            "inline",
-            marks=pytest.mark.xfail(
-                strict=True, reason="what is said while a task runs in this process goes into the task's log"
-            ),
-        ),
-        "processes",
-    ],
+    ["inline", "processes"],
 )
 def test_ctrl_c_is_answered_with_what_happens_now(held, executor):
     wait_for_the_task = held.bell()
@@ -206,10 +198,7 @@ def test_a_stop_at_once_exits_4_and_keeps_what_was_finished(held, executor, numb
     assert held.nectar("logs", "--stdout", "etl/held_chain", "HeldTask").out.startswith("begun\n")
 
 
-KILLED = pytest.mark.xfail(strict=True, reason="a killed worker's attempt stays staged: `at work, or died` for ever")
-
-
-@pytest.mark.parametrize("executor", ["inline", pytest.param("processes", marks=KILLED)])
+@pytest.mark.parametrize("executor", ["inline", "processes"])
 def test_a_stop_at_once_ends_the_attempt_and_says_why_in_its_log(held, executor):
     wait_for_the_task = held.bell()
     with held.started("run", "--executor", executor, *LAST, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -222,7 +222,6 @@ def test_a_failure_is_told_once(project):
     assert err.count(".attempts/") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="progress and summary each say `failed BadTask()`, one right below the other")
 def test_a_failure_has_one_line(project):
     project.chain("etl/bad_chain", "class BadTask(nectar.Task):\n    def run(self):\n        1 / 0\n")
     lines = project.nectar("run", "etl/bad_chain", "BadTask").err.splitlines()

@@ -1,0 +1,1 @@
+"""The chains that the benchmarks run."""
