@@ -27,26 +27,35 @@ def encode(value: Bencodable) -> bytes:
 
 def _encode(value: Bencodable, parts: list[bytes]) -> None:
     # Recursion is as deep as the value is nested; what comes from outside is bounded before it comes here.
-    if isinstance(value, str):
-        raw = value.encode("utf-8")
+    kind = type(value)
+    if kind is str:
+        raw = value.encode("utf-8")  # type: ignore[union-attr]  # exact types first: they are nearly all there is
         parts.append(b"%d:%b" % (len(raw), raw))
+    elif kind is dict:
+        _encode_mapping(value, parts)  # type: ignore[arg-type]
+    elif isinstance(value, str):
+        _encode(str(value), parts)
     elif isinstance(value, int) and not isinstance(value, bool):
         parts.append(b"i%de" % value)
     elif isinstance(value, bytes):
         parts.append(b"%d:%b" % (len(value), value))
     elif isinstance(value, Mapping):
-        parts.append(b"d")
-        for raw, item in sorted(((_key(key), item) for key, item in value.items()), key=itemgetter(0)):
-            parts.append(b"%d:%b" % (len(raw), raw))
-            _encode(item, parts)
-        parts.append(b"e")
+        _encode_mapping(value, parts)
     elif isinstance(value, (list, tuple)):
         parts.append(b"l")
         for item in value:
             _encode(item, parts)
         parts.append(b"e")
     else:
-        raise TypeError(f"bencode has no form for a {type(value).__name__}")
+        raise TypeError(f"bencode has no form for a {kind.__name__}")
+
+
+def _encode_mapping(value: Mapping[str, Bencodable], parts: list[bytes]) -> None:
+    parts.append(b"d")
+    for raw, item in sorted(((_key(key), item) for key, item in value.items()), key=itemgetter(0)):
+        parts.append(b"%d:%b" % (len(raw), raw))
+        _encode(item, parts)
+    parts.append(b"e")
 
 
 def _key(key: object) -> bytes:

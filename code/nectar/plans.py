@@ -5,6 +5,8 @@ Nothing above a complete target is looked at: who has the result does not ask fo
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -154,6 +156,23 @@ def make_plan(roots: Sequence[luigi.Task], force: Force = Force.NOTHING) -> Prep
         StoreUnreachable: when a store cannot answer.
     """
     ground.begin_epoch()
+    with _without_collection():
+        return _plan(roots, force)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Keep Python from looking for cycles in a graph that only grows: a tenth to a fifth of a plan's time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _plan(roots: Sequence[luigi.Task], force: Force) -> Prepared:
     survey = _Survey(closure(roots))
     forced = set(map(reference, roots)) if force is not Force.NOTHING else set()
     level = list(dict.fromkeys(map(reference, roots)))

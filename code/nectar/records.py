@@ -112,9 +112,21 @@ def json_lines(document: Mapping[str, Any]) -> bytes:
 
     Python's fast encoder knows no indentation.
     """
-    encode = json.JSONEncoder(ensure_ascii=False).encode
-    members = ",\n".join(f" {encode(name)}: {encode(value)}" for name, value in document.items())
+    members = ",\n".join(f" {_encode_text(name)}: {_encode(value)}" for name, value in document.items())
     return f"{{\n{members}\n}}\n".encode("utf-8", "surrogatepass")
+
+
+_encode_text = json.encoder.encode_basestring
+_encode_tree = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
+
+
+def _encode(value: Any) -> str:
+    kind = type(value)
+    if kind is str:
+        return _encode_text(value)
+    if kind is int:
+        return str(value)
+    return "null" if value is None else _encode_tree(value)
 
 
 def parse(raw: bytes, address: Address) -> Record:
@@ -140,7 +152,7 @@ def parse(raw: bytes, address: Address) -> Record:
             hint="update Nectar: a newer one made this target, and it is left as it is",
         )
     try:
-        record = _from_json(document)
+        record = _from_json(document, address)
     except (ValueError, LookupError, TypeError, AttributeError, errors.UsageError, errors.UnsafePath) as error:
         raise errors.RecordInvalid(f"the record of `{address}` lacks or misstates {error}", hint=hint) from error
     if record.address != address:
@@ -148,10 +160,11 @@ def parse(raw: bytes, address: Address) -> Record:
     return record
 
 
-def _from_json(document: dict[str, Any]) -> Record:
+def _from_json(document: dict[str, Any], expected: Address) -> Record:
     attempt = document["attempt"]
+    path = _text(document["path"])
     return Record(
-        address=Address.parse(_text(document["path"])),
+        address=expected if path == expected.path else Address.parse(path),
         output_id=_text(document["output_id"]),
         identity=dict(document["identity"]),
         files=tuple(_file(entry) for entry in document["files"]),
@@ -189,12 +202,12 @@ def _text(value: object) -> str:
 
 def new_attempt_id(address: Address, now: datetime) -> str:
     """Return a new attempt's name: sorts by time, tells its target, and no two are equal."""
-    return f"{now:%Y%m%dT%H%M%S%f}-{address.key[:8]}-{secrets.token_hex(3)}"
+    return f"{now:%Y%m%dT%H%M%S%f}-{address.key}-{secrets.token_hex(3)}"
 
 
 def attempt_is_of(attempt: str, address: Address) -> bool:
     """Say whether an attempt's name tells of this target."""
-    return attempt.split("-")[1:2] == [address.key[:8]]
+    return attempt.split("-")[1:2] == [address.key]
 
 
 def utc_now() -> datetime:

@@ -137,7 +137,9 @@ class Target(FileSystemTarget):
         return formats.load(path)
 
     def makedirs(self) -> None:
-        """Make the folder for the file, as luigi's own target does."""
+        """Make the folder for the file, as luigi's own target does; a staging place is there already."""
+        if "/" not in self.name and self.owner.target_staging() is not None:
+            return
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
 
     def remove(self) -> None:

@@ -347,6 +347,6 @@ def test_every_bad_text_is_named_and_private_ones_are_not_shown():
         parse_texts(parameters, {"numbre": "3", "day": "soon", "pin": "canary"}, defaults=[], subject="LoadTask")
     problems = raised.value.problems
     assert [problem.field for problem in problems] == ["numbre", "day", "pin", "number"]
-    assert problems[0].hint == "did you mean `number`?"
+    assert problems[0].hint == "`numbre`: did you mean `number`?"
     assert "soon" in problems[1].message and problems[3].message == "`LoadTask` needs a value for `number`"
     assert "canary" not in str(raised.value)

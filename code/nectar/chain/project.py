@@ -90,6 +90,8 @@ class ProjectFinder:
         """Return where a module comes from; None: from nowhere on `path`."""
         if fullname == PACKAGE:
             return self._chains()
+        if fullname.partition(".")[0] == "nectar":
+            return None  # in a checkout of Nectar it lies below the root, and is no chain
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and type(spec.loader) is SourceFileLoader and is_of_project(spec.loader.path, self.root):
             spec.loader = SourceOnlyLoader(spec.loader.name, spec.loader.path)

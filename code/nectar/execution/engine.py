@@ -12,6 +12,7 @@ from typing import Any
 
 import luigi
 
+from nectar import errors
 from nectar.execution.jobs import Executor, Job, Report, ReportKind, Tell, now
 from nectar.execution.outcome import STORE_CODES, Event, EventKind, Listener, RunResult, StepResult, StepStatus
 from nectar.plans import Action, PlanStep, Prepared, Why, make_plan
@@ -63,6 +64,9 @@ class Engine:
         self._parked: set[str] = set()
         self._started: set[str] = set()
         self._in_use: dict[str, float] = defaultdict(float)
+        self._holding: set[str] = set()  # tasks that have their resources
+        self._starved: dict[str, list[tuple[float, int, str]]] = defaultdict(list)
+        self._wanted: dict[str, tuple[str, ...]] = {}  # what a task that yielded waits for
         self._seconds: dict[type, float] = {}  # how long a task of a class takes, lately
         self._inbox: list[Report] = []
         self._results: dict[str, StepResult] = {}
@@ -160,33 +164,33 @@ class Engine:
     # Handing over
 
     def _dispatch(self, executor: Executor) -> None:
-        starved: list[tuple[float, int, str]] = []
-        while self._ready and not self._stopping and executor.room() > 0:
-            batch = self._next_batch(executor, starved)
-            if not batch:
-                break
-            executor.submit(batch)
-            if self._inbox:
-                break
-        for item in starved:
-            heapq.heappush(self._ready, item)
+        while self._ready and not self._stopping and executor.room() > 0 and not self._inbox:
+            if self._ready[0][2] in self._parked:
+                self._go_on(executor, heapq.heappop(self._ready))
+                continue
+            batch = self._next_batch(executor.room())
+            if batch:
+                executor.submit(batch)
 
-    def _next_batch(self, executor: Executor, starved: list[tuple[float, int, str]]) -> list[Job]:
+    def _go_on(self, executor: Executor, item: tuple[float, int, str]) -> None:
+        """Let a task that yielded go on."""
+        ref = item[2]
+        if self._take_resources(item):
+            self._parked.discard(ref)
+            self._out.add(ref)
+            executor.resume(ref)
+
+    def _next_batch(self, room: int) -> list[Job]:
+        """Return the next jobs for one worker: as many as take about a batch's time, and leave some to the others."""
         batch: list[Job] = []
         seconds = 0.0
-        share = math.ceil(len(self._ready) / (2 * executor.room())) if executor.room() > 1 else len(self._ready)
-        while self._ready and len(batch) < min(MOST_IN_BATCH, max(1, share)):
+        share = math.ceil(len(self._ready) / (2 * room)) if room > 1 else len(self._ready)
+        while self._ready and self._ready[0][2] not in self._parked and len(batch) < min(MOST_IN_BATCH, share):
             item = heapq.heappop(self._ready)
             ref = item[2]
+            if not self._take_resources(item):
+                continue
             task = self._tasks[ref]
-            if ref in self._parked:
-                self._go_on(executor, ref)
-                if self._inbox:
-                    break
-                continue
-            if not self._take_resources(ref, task):
-                starved.append(item)
-                continue
             self._attempts[ref] += 1
             self._out.add(ref)
             forced = any(reason.why is Why.FORCED for reason in self._steps[ref].reasons)
@@ -197,23 +201,38 @@ class Engine:
                 break
         return batch
 
-    def _go_on(self, executor: Executor, ref: str) -> None:
-        self._parked.discard(ref)
-        self._out.add(ref)
-        executor.resume(ref)
+    # Resources: a task that lacks one waits in that resource's queue, so that each is looked at once for each release
 
-    def _take_resources(self, ref: str, task: luigi.Task) -> bool:
-        wanted: dict[str, float] = task.process_resources()
-        for name, amount in wanted.items():
-            if self._in_use[name] + amount > self._limits.resources.get(name, 1) and self._in_use[name] > 0:
-                return False
-        for name, amount in wanted.items():
-            self._in_use[name] += amount
-        return True
+    def _take_resources(self, item: tuple[float, int, str]) -> bool:
+        """Take what a task needs, or let it wait for the first resource that is short; one task alone may have all."""
+        wanted: dict[str, float] = self._tasks[item[2]].process_resources()
+        short = next((name for name, amount in wanted.items() if not self._has(name, amount)), None)
+        if short is not None:
+            heapq.heappush(self._starved[short], item)
+        else:
+            self._holding.add(item[2])
+            for name, amount in wanted.items():
+                self._in_use[name] += amount
+        for name in wanted:
+            if name != short and self._has(name, 0.0):
+                self._wake_starved(name)  # what was left over, or not taken, may do for the next
+        return short is None
+
+    def _has(self, name: str, amount: float) -> bool:
+        in_use = self._in_use[name]
+        return in_use == 0 or in_use + amount <= self._limits.resources.get(name, 1) - (amount == 0)
 
     def _free_resources(self, ref: str) -> None:
+        if ref not in self._holding:
+            return  # it was put aside, and gave them back then
+        self._holding.discard(ref)
         for name, amount in self._tasks[ref].process_resources().items():
-            self._in_use[name] = max(0.0, self._in_use[name] - amount)
+            self._in_use[name] -= amount
+            self._wake_starved(name)
+
+    def _wake_starved(self, name: str) -> None:
+        if self._starved[name]:
+            heapq.heappush(self._ready, heapq.heappop(self._starved[name]))
 
     def _wake_delayed(self) -> None:
         while self._delayed and self._delayed[0][0] <= now():
@@ -242,10 +261,10 @@ class Engine:
             reports, self._inbox = self._inbox, []
             for report in reports:
                 self._out.discard(report.ref)
+                self._free_resources(report.ref)
                 if report.kind is ReportKind.YIELDED:
                     self._park(executor, report)
                     continue
-                self._free_resources(report.ref)
                 if report.kind is ReportKind.BUSY:
                     self._try_later(report.ref)
                 elif report.kind is ReportKind.SUCCEEDED:
@@ -292,7 +311,6 @@ class Engine:
             if one in self._parked:
                 self._parked.discard(one)
                 executor.drop(one)
-                self._free_resources(one)
             self._give_up(one)
             stack += self._dependents.pop(one, [])
 
@@ -300,7 +318,8 @@ class Engine:
         self._note(self._steps[ref], StepStatus.NOT_RUN)
 
     def _try_later(self, ref: str) -> None:
-        """Come back to a target that another process is making."""
+        """Come back to a target that another process is making, or to a task whose worker is gone."""
+        self._parked.discard(ref)
         self._attempts[ref] -= 1
         wait = self._waits.get(ref, FIRST_BUSY_WAIT_S)
         self._waits[ref] = min(wait * 2, LONGEST_BUSY_WAIT_S)
@@ -309,23 +328,51 @@ class Engine:
     def _park(self, executor: Executor, report: Report) -> None:
         """Put a task aside until what its `run()` yielded is there."""
         ref = report.ref
-        prepared = make_plan(report.wanted)
-        self._parked.add(ref)
+        try:
+            prepared = make_plan(report.wanted)
+        except errors.NectarError as error:
+            self._refuse(executor, ref, error)
+            return
         self._take_in(prepared)
         wanted = tuple(step.ref for step in prepared.plan.steps)
+        if self._stands_on(wanted, ref):
+            word = f"`{self._steps[ref].task}` yields what waits for it, in a circle"
+            hint = "yield what does not require this task"
+            self._refuse(executor, ref, errors.GraphError(word, hint=hint))
+            return
         missing = [one for one in wanted if one not in self._results]
         if any(not _good(self._results[one]) for one in wanted if one in self._results):
-            self._parked.discard(ref)
             executor.drop(ref)
-            self._free_resources(ref)
             self._give_up(ref)
             self._stop_dependents(executor, ref)
             return
+        self._parked.add(ref)
+        self._wanted[ref] = wanted
         self._missing[ref] = len(missing)
         for one in missing:
             self._dependents[one].append(ref)
         if not missing:
             self._make_ready(ref)
+
+    def _refuse(self, executor: Executor, ref: str, error: errors.NectarError) -> None:
+        """Let a task fail for what it yielded."""
+        executor.drop(ref)
+        text = f"{type(error).__name__}: {error.message.splitlines()[0]}"
+        self._fail(executor, Report(ReportKind.FAILED, ref, error=text, code=type(error).code, hint=error.hint))
+
+    def _stands_on(self, refs: tuple[str, ...], ref: str) -> bool:
+        """Say whether any of some tasks waits for `ref`, directly or by others."""
+        seen: set[str] = set()
+        stack = list(refs)
+        while stack:
+            one = stack.pop()
+            if one == ref:
+                return True
+            if one not in seen and one not in self._results and one in self._steps:
+                seen.add(one)
+                stack += self._steps[one].requirements
+                stack += self._wanted.get(one, ())
+        return False
 
     def _check_time_limits(self, executor: Executor) -> None:
         for at_work in executor.at_work():

@@ -29,6 +29,7 @@ class _Started:
     job: Job
     since: float
     leased: bool = False
+    took: float = 0.0  #: seconds, without the group's commit
     steps: Generator[Any, Any, Any] | None = None
     wanted: DynamicRequirements | None = None  #: what it yielded last
 
@@ -146,6 +147,7 @@ class Hands:
 
     def _end(self, started: _Started) -> None:
         _check_foreign(started.job.task)
+        started.took = now() - started.since
         if not self._ended:
             self._oldest = now()
         self._ended.append(started)
@@ -160,8 +162,7 @@ class Hands:
             if outcome is not None and outcome.attempt in failed:
                 self._fail(started, failed[outcome.attempt])
                 continue
-            seconds = now() - started.since
-            task.trigger_event(LuigiEvent.PROCESSING_TIME, task, seconds)
+            task.trigger_event(LuigiEvent.PROCESSING_TIME, task, started.took)
             try:
                 task.on_success()
             except Exception as error:  # a task's own code; luigi counts it as a failure of the task, too
@@ -170,7 +171,7 @@ class Hands:
             task.trigger_event(LuigiEvent.SUCCESS, task)
             _release(started)
             logs = outcome.logs if outcome is not None else None
-            self.tell(Report(ReportKind.SUCCEEDED, started.job.ref, seconds=seconds, logs=logs))
+            self.tell(Report(ReportKind.SUCCEEDED, started.job.ref, seconds=started.took, logs=logs))
 
     def _fail(self, started: _Started, error: BaseException) -> None:
         task = started.job.task

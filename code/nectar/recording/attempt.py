@@ -130,7 +130,7 @@ class Attempt:
         return Outcome(self.staging.attempt, commitment.won, f"{self.work.address}/log")
 
     def _failed_before(self) -> int:
-        return sum(not place.running for place in self.work.store.reader(self.work.address).attempts())
+        return len(self.work.store.reader(self.work.address).attempts(staged=False))
 
     def fail(self, error: BaseException) -> Outcome:
         """Write the traceback into the log and keep the logs.

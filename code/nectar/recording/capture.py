@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import io
 import logging
 import os
@@ -49,30 +50,28 @@ def captured(stdout_path: str, stderr_path: str, echo: Echo) -> Iterator[None]:
     if not _active.acquire(blocking=False):
         yield
         return
-    streams: list[_Stream] = []
-    handler = None
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(_active.release)
+        streams: list[_Stream] = []
         try:
             for descriptor, name, path in ((1, "stdout", stdout_path), (2, "stderr", stderr_path)):
-                streams.append(_Stream(descriptor, name, path, echo))
+                stream = _Stream(descriptor, name, path, echo)
+                undo.callback(stream.close)
+                streams.append(stream)
         except OSError as error:
+            for stream in streams:
+                stream.restore()
             raise errors.StoreUnreachable(
                 f"the log `{os.path.basename(path)}` cannot be written: {os.strerror(error.errno or 0).lower()}",
                 hint="look at the disk that holds the store, and at the limit of open files (`ulimit -n`)",
             ) from error
-        handler = _root_handler()
         if echo is not Echo.NO:
             _echo.follow(streams)
+            undo.callback(_echo.stop)  # when the streams are restored, and before they are closed
+        for stream in streams:
+            undo.callback(stream.restore)
+        undo.callback(_remove_root_handler, _root_handler())
         yield
-    finally:
-        _remove_root_handler(handler)
-        for stream in streams:
-            stream.restore()
-        if echo is not Echo.NO:
-            _echo.stop()
-        for stream in streams:
-            stream.close()
-        _active.release()
 
 
 class _Stream:
@@ -114,7 +113,7 @@ class _Stream:
 
     def restore(self) -> None:
         """Point the descriptor back to where it went before."""
-        with contextlib.suppress(ValueError):  # the task may have closed sys.stdout itself
+        with contextlib.suppress(ValueError, OSError):  # the task may have closed it, the disk may be full
             self._replacement.flush()
         _libc.fflush(None)
         if getattr(sys, self._name) is self._replacement:
@@ -211,13 +210,20 @@ def _root_handler() -> _RootHandler | None:
     root = logging.getLogger()
     if root.handlers:
         return None
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handler.addFilter(lambda message: not message.name.startswith("luigi"))  # luigi's has a handler of its own
+    handler = _own_handler()
+    handler.stream = sys.stderr
     level = root.level
     root.addHandler(handler)
     root.setLevel(min(level, logging.INFO))
     return _RootHandler(handler, level)
+
+
+@functools.lru_cache(maxsize=1)
+def _own_handler() -> logging.StreamHandler[Any]:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(lambda message: not message.name.startswith("luigi"))  # luigi's has a handler of its own
+    return handler
 
 
 def _remove_root_handler(added: _RootHandler | None) -> None:

@@ -38,7 +38,7 @@ class Group:
     def commit(self) -> dict[str, errors.StoreError]:
         """Publish all that waits; return the error of each attempt that could not be, by attempt.
 
-        A store that fails in the middle has published some: what is there counts.
+        A store that fails in the middle may have published some, which stay.
         """
         waiting, self._waiting = self._waiting, []
         by_store: dict[int, tuple[Store, list[_Waiting]]] = {}
@@ -67,11 +67,12 @@ def _sort_out(store: Store, members: list[_Waiting], error: errors.StoreError) -
             failed[name] = second
             continue
         if found.state is State.COMPLETE and found.record is not None and found.record.attempt == name:
-            one.tell(Outcome(name, True, f"{one.finished.staging.address}/log"))
+            # It is there, but nobody knows whether it would outlive a power loss: the next run finds it.
+            one.tell(Outcome(name, True, f"{one.finished.staging.address}/log", str(error)))
         else:
             with contextlib.suppress(errors.StoreError):  # the disk that cannot publish may not keep logs either
                 one.tell(one.attempt.fail(error))
-            failed[name] = error
+        failed[name] = error
     return failed
 
 

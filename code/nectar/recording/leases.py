@@ -8,7 +8,7 @@ import time
 
 from nectar import records
 from nectar.address import Address
-from nectar.records import ATTEMPT_NAME
+from nectar.records import ATTEMPT_NAME, STDERR_NAME
 from nectar.stores import Lease, Staging, Store
 
 FIRST_WAIT_S = 0.02
@@ -79,6 +79,8 @@ def bury_the_dead(store: Store, address: Address, reason: str = "its process die
         document = {"path": address.path, "attempt": attempt.attempt, "error": reason, "run_id": None}
         document["ended_at"] = records.utc_now().isoformat()
         # A full disk keeps the logs without a word on them.
+        with contextlib.suppress(OSError), open(os.path.join(folder, STDERR_NAME), "a", encoding="utf-8") as log:
+            log.write(f"the attempt ended here: {reason}\n")
         with contextlib.suppress(OSError), open(os.path.join(folder, ATTEMPT_NAME), "wb") as file:
             file.write(records.json_lines(document))
         place = store.abandon(Staging(address, attempt.attempt, folder), keep_logs=True)

@@ -111,8 +111,10 @@ class Reader(Protocol):
     def url(self, name: str) -> str:
         """Return the address of `name` for other programs: `file://`, `s3://`, `memory://`."""
 
-    def attempts(self) -> list[AttemptPlace]:
+    def attempts(self, *, staged: bool = True) -> list[AttemptPlace]:
         """Return the attempts that were not published and of which something is left, oldest first.
+
+        Those that are `staged` are at work, or died without a word.
 
         Raises:
             StoreUnreachable: when the store cannot be read.

@@ -257,7 +257,11 @@ class LocalStore:
                 raise
             old = self._quarantine_place(staging.address, f"{staging.attempt}-old")
             os.rename(place, old)
-            os.rename(aside, place)
+            try:
+                os.rename(aside, place)
+            except OSError:
+                os.rename(old, place)
+                raise
 
     def abandon(self, staging: Staging, *, keep_logs: bool) -> str | None:
         address = staging.address
@@ -379,13 +383,14 @@ class LocalReader:
     def url(self, name: str) -> str:
         return Path(self.path(name)).as_uri()
 
-    def attempts(self) -> list[AttemptPlace]:
+    def attempts(self, *, staged: bool = True) -> list[AttemptPlace]:
         address, root = self._address, self._store.root
         kept = f"{address.prefix}/{ATTEMPTS}/{address.key}"
         found = [AttemptPlace(name, False, f"{kept}/{name}") for name in _names_in(f"{root}/{kept}", self._store)]
-        staged = f"{address.prefix}/{STAGING}"
-        names = (name for name in _names_in(f"{root}/{staged}", self._store) if records.attempt_is_of(name, address))
-        found += [AttemptPlace(name, True, f"{staged}/{name}") for name in names]
+        if staged:
+            place = f"{address.prefix}/{STAGING}"
+            names = [name for name in _names_in(f"{root}/{place}", self._store) if address.key in name]
+            found += [AttemptPlace(one, True, f"{place}/{one}") for one in names if records.attempt_is_of(one, address)]
         return sorted(found, key=lambda place: place.attempt)
 
 

@@ -216,7 +216,7 @@ class MemoryReader:
     def url(self, name: str) -> str:
         return f"{self._store.url.rstrip('/')}/{self._folder}/{name}"
 
-    def attempts(self) -> list[AttemptPlace]:
+    def attempts(self, *, staged: bool = True) -> list[AttemptPlace]:
         kept = f"{self._address.prefix}/.attempts/{self._address.key}/"
         found = [
             AttemptPlace(path.rsplit("/", 1)[1], False, path)
@@ -225,7 +225,7 @@ class MemoryReader:
         ]
         found += [
             AttemptPlace(attempt, True, f"{self._address.prefix}/.staging/{attempt}")
-            for attempt in self._store.staged_of(self._address)
+            for attempt in (self._store.staged_of(self._address) if staged else ())
         ]
         return sorted(found, key=lambda place: place.attempt)
 

@@ -94,12 +94,15 @@ class Task(luigi.Task, metaclass=TaskRegister):
 
     def __repr__(self) -> str:
         """Return the family and the significant parameters, private ones masked."""
+        if self._nectar.text is not None:
+            return self._nectar.text
         shown_params = ", ".join(
             f"{name}={MASK if is_private(parameter) else parameter.serialize(self.param_kwargs[name])}"
             for name, parameter in type(self).get_params()
             if parameter.significant
         )
-        return f"{family_of(type(self))}({shown_params})"
+        self._nectar.text = f"{family_of(type(self))}({shown_params})"
+        return self._nectar.text
 
     # What luigi asks, made fast
 
@@ -219,7 +222,11 @@ class Task(luigi.Task, metaclass=TaskRegister):
         """Return where the task's target lies; known before anything runs."""
         if self._nectar.deriving and self._nectar.identity is None:
             raise closure.own_output(self)
-        return Address(prefix_of(self.identity_family()), self.key)
+        key = self.key
+        known = self._nectar.address
+        if known is None or known.key != key:
+            known = self._nectar.address = Address(prefix_of(self.identity_family()), key)
+        return known
 
     def target_store(self) -> Store:
         """Return the store of the task's target."""

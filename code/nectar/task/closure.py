@@ -264,6 +264,7 @@ def _settle(visit: _Visit, found: Closure) -> None:
         inputs = {path: found.identities[ref].output_id for path, ref in visit.refs.items()}
         below = (state_of(requirement) for requirement in visit.requirements.values())
         known = _remember(task, state, inputs, reads_files=any(one.reads_files for one in below if one is not None))
+    state.requirements = visit.requirements
     found.tasks[visit.ref] = task
     found.identities[visit.ref] = known
     found.requirements[visit.ref] = visit.refs

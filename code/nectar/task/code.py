@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import sys
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nectar import errors, settings
+from nectar.task import ground
 
 if TYPE_CHECKING:
     from nectar.code_digest import CodeDigest
@@ -37,9 +39,23 @@ def digest(cls: type) -> CodeDigest | None:
 
     A record must not name code that did not run: a file that was edited after the class was made says nothing of it.
     """
+    place = (ground.epoch(), settings.current().root)
+    known = _known.get(cls)
+    if known is not None and known[0] == place:
+        return known[1]
+    found = _digest(cls, settings.current().root)
+    _known[cls] = (place, found)
+    return found
+
+
+#: by class: in which epoch and project it was looked at, and what was found
+_known: weakref.WeakKeyDictionary[type, tuple[tuple[int, Path], CodeDigest | None]] = weakref.WeakKeyDictionary()
+
+
+def _digest(cls: type, root: Path) -> CodeDigest | None:
     from nectar.code_digest import code_digest  # late: it parses source, and many commands never ask
 
-    found = code_digest(cls, root=settings.current().root)
+    found = code_digest(cls, root=root)
     if found is None:
         return None
     defined_ns: int = getattr(cls, "_nectar_defined_ns", 0)

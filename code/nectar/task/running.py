@@ -160,7 +160,9 @@ def work_of(task: Task) -> Work:
     identity = closure.identify(task)
     own, foreign = split_outputs(task)
     store, address = task.target_store(), task.target_address()
-    requirements = closure.requirements_of(task)
+    requirements = task._nectar.requirements
+    if requirements is None:
+        requirements = closure.requirements_of(task)
     found = store.inspect(address, tuple(own))
     digest = code.digest(type(task))
     replaces = found.version if found.complete and _is_to_be_replaced(task, own, foreign, found) else None
@@ -168,7 +170,7 @@ def work_of(task: Task) -> Work:
 
     def still_valid() -> None:
         for source in sources:
-            source.check_unchanged()  # type: ignore[attr-defined]
+            source.check_unchanged()
 
     return Work(
         subject=repr(task),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+from nectar.address import Address
 from nectar.identity import Identity
 from nectar.parameters import Canonical
 from nectar.recording.attempt import Outcome
@@ -23,4 +25,16 @@ class TaskState:
     staging: Staging | None = None  #: while it runs: where its output goes
     outcome: Outcome | None = None  #: of its last attempt
     borrowed_lease: bool = False  #: an engine holds the lease on its target, and not the attempt itself
+    address: Address | None = None  #: where its target lies, by `identity`
+    text: str | None = None  #: how the task is shown
+    requirements: Any = None  #: path -> requirement, as its identity was found; stays in this process
     forced: bool = False  #: its next attempt replaces a complete target
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the requirements behind: with them a whole graph would travel with each of its tasks."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "requirements"}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        self.requirements = None
+        for name, value in values.items():
+            setattr(self, name, value)

@@ -97,6 +97,7 @@ def situations(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         elif name == "leftover":
             (target / "record.json").unlink()
         elif name == "invalid":
+            (target / "out.txt").chmod(0o644)  # what is published may not be written
             os.truncate(target / "out.txt", 10)
         made[name] = Situation(name, root, address, fault_lab.look(root, address), name == "forced")
     return made

@@ -51,8 +51,9 @@ def environment(project: Path) -> dict[str, str]:
     """Return the environment in which processes of that project run."""
     code = Path(nectar.__file__).parents[1]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("NECTAR_", "LUIGI_"))}
+    path = [str(project), str(code), *filter(None, [os.environ.get("PYTHONPATH")])]
     return kept | {
-        "PYTHONPATH": f"{project}{os.pathsep}{code}",
+        "PYTHONPATH": os.pathsep.join(path),
         "NECTAR_PROJECT": str(project),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",

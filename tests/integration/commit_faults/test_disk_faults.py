@@ -163,7 +163,6 @@ def test_a_fault_of_the_disk_is_told_in_a_clear_sentence(sweep: Sweep) -> None:
     assert not raw, f"these say no more than the operating system:\n{raw}"
 
 
-@pytest.mark.xfail(strict=True, reason="restore() of a capture gives nothing back when its flush meets a full disk")
 def test_the_console_is_given_back_whatever_the_disk_refuses(sweep: Sweep) -> None:
     kept = sweep.listed(lambda trial: trial.told["streams"] != "as before")
     assert not kept, f"stdout or stderr of the process still goes elsewhere after:\n{kept}"
