@@ -70,6 +70,7 @@ class Engine:
         self._seconds: dict[type, float] = {}  # how long a task of a class takes, lately
         self._inbox: list[Report] = []
         self._results: dict[str, StepResult] = {}
+        self._listener_error: Exception | None = None
         self._stopping = False
         self._interrupted = False
 
@@ -84,8 +85,7 @@ class Engine:
     def execute(self) -> RunResult:
         """Carry the plan out.
 
-        Raises:
-            StoreUnreachable: when a plan for requirements that a task yielded cannot be made.
+        Raises: what the listener raises, when all that had begun has ended.
         """
         started = now()
         planned = self._prepared.plan.counts[Action.RUN]
@@ -107,6 +107,8 @@ class Engine:
                 self._note(step, StepStatus.NOT_RUN)
         ordered = tuple(self._results[ref] for ref in self._steps)
         self._emit(EventKind.RUN_ENDED)
+        if self._listener_error is not None:
+            raise self._listener_error
         return RunResult(self._run.id, ordered, now() - started, self._interrupted)
 
     def _loop(self, executor: Executor) -> None:
@@ -184,6 +186,8 @@ class Engine:
         """Return the next jobs for one worker: as many as take about a batch's time, and leave some to the others."""
         batch: list[Job] = []
         seconds = 0.0
+        if self._limits.fail_fast:
+            room = len(self._ready)  # one at a time: what is handed over is begun
         share = math.ceil(len(self._ready) / (2 * room)) if room > 1 else len(self._ready)
         while self._ready and self._ready[0][2] not in self._parked and len(batch) < min(MOST_IN_BATCH, share):
             item = heapq.heappop(self._ready)
@@ -390,7 +394,13 @@ class Engine:
             self._emit(EventKind.STEP_ENDED, task=step.task, step=result)
 
     def _emit(self, kind: EventKind, **facts: Any) -> None:
-        self._listener(Event(kind, utc_now(), self._run.id, **facts))
+        if self._listener_error is not None:
+            return
+        try:
+            self._listener(Event(kind, utc_now(), self._run.id, **facts))
+        except Exception as error:  # not a task's fault, and it arises in the middle of one: the run ends with it
+            self._listener_error = error
+            self._stopping = True
 
 
 def _good(result: StepResult) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ from nectar.recording import leases
 from nectar.recording.group import Group, grouped
 from nectar.task import Task
 from nectar.task.base import own_outputs, split_outputs
+
+log = logging.getLogger("luigi-interface")  # the one that people who run chains look at
 
 MOST_IN_GROUP = 128
 GROUP_SECONDS = 0.1  #: how long a finished attempt waits for others at most
@@ -67,9 +70,13 @@ class Hands:
     def drop(self, ref: str) -> None:
         """End a job that yielded, without a report."""
         started = self._parked.pop(ref)
-        if started.steps is not None:
-            started.steps.close()
-        _release(started)
+        try:
+            if started.steps is not None:
+                started.steps.close()
+        except Exception:  # a task's own `finally`: it is ended all the same, and the others go on
+            log.exception("%r raised while it was ended", started.job.task)
+        finally:
+            _release(started)
 
     def drop_all(self) -> None:
         """End all jobs that yielded."""

@@ -22,6 +22,7 @@ from nectar.execution.worker import Packed, Start, work
 from nectar.recording import leases
 from nectar.recording.run import Run
 from nectar.task import Task, ground
+from nectar.task.base import own_outputs
 
 GRACE_S = 5.0  #: between asking a worker to end and ending it
 MOST_STARTS = 3  #: workers in a row that may die before they ask for work
@@ -38,6 +39,7 @@ class _Worker:
     busy: bool = False
     parked: dict[str, Job] = field(default_factory=dict)
     ready: bool = False  #: it has come so far as to ask for work
+    killed_ref: str | None = None
     killed_because: str | None = None
     kill_at: float | None = None  #: when TERM is followed by KILL
 
@@ -194,6 +196,8 @@ class ProcessExecutor:
         job = next((one for one in worker.batch if one.ref == report.ref), None)
         if job is not None and report.kind not in (ReportKind.MESSAGE, ReportKind.PROGRESS):
             worker.batch.remove(job)
+            if job.ref == worker.killed_ref:  # it ended by itself within the grace
+                worker.killed_ref = worker.killed_because = worker.kill_at = None
             if report.kind is ReportKind.YIELDED:
                 worker.parked[job.ref] = job
         self._tell(report)
@@ -210,7 +214,7 @@ class ProcessExecutor:
         for worker in self._workers:
             at = self._job_at(worker)
             if at is not None and at.ref == ref and worker.kill_at is None and worker.killed_because is None:
-                worker.killed_because = reason
+                worker.killed_ref, worker.killed_because = ref, reason
                 worker.kill_at = now() + GRACE_S
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(worker.process.pid, signal.SIGTERM)
@@ -272,6 +276,8 @@ def check_sendable(tasks: Sequence[luigi.Task]) -> None:
         if kind in seen and simple:
             continue
         seen.add(kind)
+        if isinstance(task, Task) and own_outputs(task) and task.target_store().of_one_process:
+            problems[f"the targets of `{kind.__name__}` lie in the memory of one process"] = None
         try:
             pickle.dumps(task)
         except Exception as error:  # a parameter's or a task's own pickling

@@ -73,6 +73,7 @@ class _Worker:
         self._at_work = at_work  # shared with the engine: the serial of the job at work, and since when
         self._serials: dict[str, int] = {}
         self._reports: list[Report] = []
+        self._guard = threading.Lock()  # a task's threads tell of its progress, too
         self._hands = Hands(self._tell, self._note)
 
     def serve(self, start: Start) -> None:
@@ -120,11 +121,16 @@ class _Worker:
             self._at_work[0] = float(self._serials[at_work.ref])
 
     def _tell(self, report: Report) -> None:
-        self._reports.append(report)
+        with self._guard:
+            self._reports.append(report)
         if report.kind in (ReportKind.MESSAGE, ReportKind.PROGRESS):
             self._flush(done=False)
 
     def _flush(self, *, done: bool) -> None:
+        with self._guard:
+            self._send(done)
+
+    def _send(self, done: bool) -> None:
         reports, self._reports = self._reports, []
         raw = []
         for report in reports:

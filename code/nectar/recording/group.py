@@ -7,6 +7,7 @@ published when the group is, so that its `run()` returning does not mean yet tha
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -70,26 +71,32 @@ def _sort_out(store: Store, members: list[_Waiting], error: errors.StoreError) -
             # It is there, but nobody knows whether it would outlive a power loss: the next run finds it.
             one.tell(Outcome(name, True, f"{one.finished.staging.address}/log", str(error)))
         else:
-            with contextlib.suppress(errors.StoreError):  # the disk that cannot publish may not keep logs either
-                one.tell(one.attempt.fail(error))
+            one.tell(_failed(one.attempt, name, error))
         failed[name] = error
     return failed
 
 
-_at_work: Group | None = None
+def _failed(attempt: Attempt, name: str, error: errors.StoreError) -> Outcome:
+    try:
+        return attempt.fail(error)
+    except errors.StoreError:  # the disk that cannot publish may not keep logs either
+        return Outcome(name, False, None, str(error))
+
+
+_of_thread = threading.local()
 
 
 def group_at_work() -> Group | None:
-    """Return the group that tasks of this process end in, None where each commits by itself."""
-    return _at_work
+    """Return the group that tasks of this thread end in, None where each commits by itself."""
+    return getattr(_of_thread, "group", None)
 
 
 @contextlib.contextmanager
-def grouped(group: Group) -> Iterator[None]:
-    """Let the tasks that end meanwhile wait in `group`."""
-    global _at_work
-    before, _at_work = _at_work, group
+def grouped(group: Group | None) -> Iterator[None]:
+    """Let the tasks that end meanwhile wait in `group`; None: let each commit by itself."""
+    before = group_at_work()
+    _of_thread.group = group
     try:
         yield
     finally:
-        _at_work = before
+        _of_thread.group = before

@@ -143,6 +143,7 @@ class Store(Leasing, Protocol):
     """Where targets live."""
 
     url: str  #: how the store is named in settings, messages and records
+    of_one_process: bool  #: True where no other process sees what one has made
     checks_in_plans: bool  #: True where `inspect` costs little more than `present`
 
     def present(self, addresses: Iterable[Address]) -> set[Address]:

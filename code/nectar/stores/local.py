@@ -34,6 +34,7 @@ STAGING, ATTEMPTS, QUARANTINE, LOCKS = ".staging", ".attempts", ".quarantine", "
 class LocalStore:
     """Targets in a folder. See `nectar.stores.base.Store` for the promises."""
 
+    of_one_process = False
     checks_in_plans = True
 
     def __init__(

@@ -33,6 +33,7 @@ class _Held:
 class MemoryStore:
     """Targets in memory. See `nectar.stores.base.Store` for the promises."""
 
+    of_one_process = True
     checks_in_plans = True
 
     def __init__(self, url: str = "memory://", *, attempts_kept: int = 10) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Generator, Iterable
+import os
+import sys
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import luigi
@@ -14,7 +18,7 @@ from nectar import errors, stores
 from nectar.parameters import is_private
 from nectar.recording import leases
 from nectar.recording.attempt import Attempt, Outcome, Work
-from nectar.recording.group import group_at_work
+from nectar.recording.group import Group, group_at_work, grouped
 from nectar.records import InputEntry
 from nectar.settings import Drift
 from nectar.task import closure, code
@@ -34,17 +38,19 @@ def run_recorded(task: Task) -> Any:
     Raises: what `run()` raises; MissingOutput and its like where its outputs are not fit to be published.
     """
     body: Callable[[Task], Any] = type(task).run
+    group = group_at_work()
     if inspect.isgeneratorfunction(body):
         return _driven(task, functools.partial(body, task))
     attempt = _begin(task)
     if attempt is None:
         return None
+    process = os.getpid()
     try:
-        with attempt.capturing():
+        with attempt.capturing(), grouped(None), _no_stray_child(process):
             result = body(task)
         if isinstance(result, Generator):
             return _driven(task, lambda: result, attempt)
-        _succeeded(task, attempt)
+        _succeeded(task, attempt, group)
     except BaseException as error:
         _failed(task, attempt, error)
         raise
@@ -62,31 +68,53 @@ def _driven(
     attempt = attempt or _begin(task)
     if attempt is None:
         return
-    steps = make()
+    steps, process = make(), os.getpid()
     try:
         answer = None
         while True:
-            with attempt.capturing():
+            group = group_at_work()
+            with attempt.capturing(), grouped(None), _no_stray_child(process):
                 try:
                     wanted = steps.send(answer)
                 except StopIteration:
                     break
             flat = _flat(wanted)
-            if group_at_work() is None:
+            if group is None:
                 _refuse_private(task, flat)
             attempt.note_dynamic(_entries(enumerate(flat), with_files=False))
             answer = yield wanted
-        _succeeded(task, attempt)
+        _succeeded(task, attempt, group)
     except GeneratorExit:
-        with attempt.capturing():
-            steps.close()
-        task._nectar.staging = None
-        attempt.drop()
-        _let_go(task, attempt)
+        try:
+            with attempt.capturing():
+                steps.close()
+        finally:
+            task._nectar.staging = None
+            attempt.drop()
+            _let_go(task, attempt)
         raise
     except BaseException as error:
         _failed(task, attempt, error)
         raise
+
+
+@contextlib.contextmanager
+def _no_stray_child(process: int) -> Iterator[None]:
+    """End a child that a task forked and let return here: it must not go on as if it were the one that runs tasks."""
+    code = 0
+    try:
+        yield
+    except BaseException as error:
+        if os.getpid() == process:
+            raise
+        code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+    if os.getpid() != process:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(ValueError, OSError):
+                stream.flush()
+        os._exit(code)
 
 
 def _refuse_private(task: Task, wanted: Iterable[luigi.Task]) -> None:
@@ -100,9 +128,8 @@ def _refuse_private(task: Task, wanted: Iterable[luigi.Task]) -> None:
                 )
 
 
-def _succeeded(task: Task, attempt: Attempt) -> None:
+def _succeeded(task: Task, attempt: Attempt, group: Group | None) -> None:
     finished = attempt.finish()
-    group = group_at_work()
     if group is None:
         [commitment] = attempt.work.store.commit([finished])
         task._nectar.outcome = attempt.published(commitment)
