@@ -56,6 +56,7 @@ class Engine:
         self._missing: dict[str, int] = {}  # how many requirements a task still waits for
         self._dependents: dict[str, list[str]] = defaultdict(list)
         self._ready: list[tuple[float, int, str]] = []
+        self._queued: set[str] = set()  # what is among the ready, or waits for a resource
         self._delayed: list[tuple[float, str]] = []  # retries, and targets that others are making
         self._order: dict[str, int] = {}
         self._attempts: dict[str, int] = defaultdict(int)
@@ -71,6 +72,7 @@ class Engine:
         self._inbox: list[Report] = []
         self._results: dict[str, StepResult] = {}
         self._listener_error: Exception | None = None
+        self._executor: Executor | None = None
         self._stopping = False
         self._interrupted = False
 
@@ -79,6 +81,8 @@ class Engine:
     def drain(self) -> None:
         """Let what has begun end, and begin nothing more; the run counts as interrupted. Safe in a signal handler."""
         self._stopping = self._interrupted = True
+        if self._executor is not None:
+            self._executor.drain()
 
     # The run
 
@@ -90,7 +94,9 @@ class Engine:
         started = now()
         planned = self._prepared.plan.counts[Action.RUN]
         self._emit(EventKind.RUN_STARTED, planned=planned)
-        executor = self._make_executor(self._hear)
+        executor = self._executor = self._make_executor(self._hear)
+        if self._stopping:
+            executor.drain()
         at_once = True
         try:
             with running(self._run):
@@ -161,7 +167,9 @@ class Engine:
             self._make_ready(ref)
 
     def _make_ready(self, ref: str) -> None:
-        heapq.heappush(self._ready, (-float(self._tasks[ref].priority), self._order[ref], ref))
+        if ref not in self._queued:
+            self._queued.add(ref)
+            heapq.heappush(self._ready, (-float(self._tasks[ref].priority), self._order[ref], ref))
 
     # Handing over
 
@@ -179,6 +187,7 @@ class Engine:
         ref = item[2]
         if self._take_resources(item):
             self._parked.discard(ref)
+            self._wanted.pop(ref, None)
             self._out.add(ref)
             executor.resume(ref)
 
@@ -214,6 +223,7 @@ class Engine:
         if short is not None:
             heapq.heappush(self._starved[short], item)
         else:
+            self._queued.discard(item[2])
             self._holding.add(item[2])
             for name, amount in wanted.items():
                 self._in_use[name] += amount
@@ -324,6 +334,9 @@ class Engine:
     def _try_later(self, ref: str) -> None:
         """Come back to a target that another process is making, or to a task whose worker is gone."""
         self._parked.discard(ref)
+        for one in self._wanted.pop(ref, ()):  # it begins anew, and will say anew what it wants
+            if ref in self._dependents.get(one, ()):
+                self._dependents[one].remove(ref)
         self._attempts[ref] -= 1
         wait = self._waits.get(ref, FIRST_BUSY_WAIT_S)
         self._waits[ref] = min(wait * 2, LONGEST_BUSY_WAIT_S)

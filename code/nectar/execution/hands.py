@@ -43,6 +43,7 @@ class Hands:
 
     tell: Tell
     current: Callable[[AtWork | None], None] = lambda at_work: None  #: hears which job is at work
+    stopping: Callable[[], bool] = lambda: False  #: says whether jobs that are not begun are to be left
     _parked: dict[str, _Started] = field(default_factory=dict)
     _ended: list[_Started] = field(default_factory=list)  #: ran well, and wait for the group's commit
     _group: Group = field(default_factory=Group)
@@ -52,6 +53,9 @@ class Hands:
         """Do jobs one after the other; all is told when this returns."""
         try:
             for job in jobs:
+                if self.stopping():
+                    self.tell(Report(ReportKind.BUSY, job.ref))
+                    continue
                 self._begin(job)
                 if self._ended and (len(self._ended) >= MOST_IN_GROUP or now() - self._oldest > GROUP_SECONDS):
                     self._commit()

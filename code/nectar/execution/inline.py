@@ -15,7 +15,8 @@ class InlineExecutor:
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
-        self._hands = Hands(tell, self._note)
+        self._draining = False
+        self._hands = Hands(tell, self._note, lambda: self._draining)
 
     def _note(self, at_work: AtWork | None) -> None:
         if at_work is not None:
@@ -41,6 +42,9 @@ class InlineExecutor:
 
     def kill(self, ref: str, reason: str) -> None:
         raise AssertionError("a job with a time limit is never given to this executor")
+
+    def drain(self) -> None:
+        self._draining = True
 
     def close(self, *, at_once: bool) -> None:
         self._hands.drop_all()

@@ -30,7 +30,7 @@ class ReportKind(str, Enum):
     YIELDED = "yielded"  #: it needs more tasks before it can go on
     SUCCEEDED = "succeeded"  #: its target is there
     FAILED = "failed"
-    BUSY = "busy"  #: another process is making the same target
+    BUSY = "busy"  #: it was not begun: another process is making the same target, or the run is being drained
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,9 @@ class Executor(Protocol):
 
     def kill(self, ref: str, reason: str) -> None:
         """End the job at work by force; it is reported as FAILED for that reason."""
+
+    def drain(self) -> None:
+        """Begin nothing more of what was handed over; it is reported as BUSY. Safe in a signal handler."""
 
     def close(self, *, at_once: bool) -> None:
         """End all workers: after what they are at, or at once."""

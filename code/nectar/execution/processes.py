@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -63,12 +64,12 @@ class ProcessExecutor:
     def _hire(self) -> _Worker:
         pipe, far_pipe = self._context.Pipe()
         far_lifeline, lifeline = self._context.Pipe(duplex=False)
-        shared = self._context.RawArray("d", [-1.0, 0.0])
+        shared = self._context.RawArray("d", [-1.0, 0.0, 0.0])
         process = self._context.Process(
             target=work, args=(far_pipe, far_lifeline, shared, self._start), name="nectar-worker", daemon=False
         )
         with _without_main():
-            process.start()
+            _start_process(process)
         far_pipe.close()
         far_lifeline.close()
         return _Worker(process, pipe, lifeline, shared)
@@ -219,6 +220,10 @@ class ProcessExecutor:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(worker.process.pid, signal.SIGTERM)
 
+    def drain(self) -> None:
+        for worker in self._workers:
+            worker.shared[2] = 1.0
+
     def close(self, *, at_once: bool) -> None:
         for worker in self._workers:
             if at_once:
@@ -237,6 +242,17 @@ class ProcessExecutor:
             worker.pipe.close()
             worker.lifeline.close()
             worker.process.close()
+
+
+def _start_process(process: Any) -> None:
+    """Start a worker; a forkserver that was killed a moment ago is started anew, once its death is known."""
+    for pause in (0.05, 0.2, 1.0):
+        try:
+            process.start()
+            return
+        except (ConnectionError, EOFError):
+            time.sleep(pause)
+    process.start()
 
 
 @contextlib.contextmanager

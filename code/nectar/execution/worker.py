@@ -2,7 +2,7 @@
 
 A worker is the leader of a process group of its own, so that Ctrl-C at the terminal reaches the engine alone, and a
 task's children can be ended with it. It ends with the engine, also when that is killed: the kernel sends it a signal,
-and a thread that notices the closed lifeline ends the whole group.
+and a guardian, which notices the closed lifeline, ends the whole group.
 """
 
 from __future__ import annotations
@@ -55,26 +55,41 @@ def work(pipe: Connection, lifeline: Connection, at_work: Any, start: Start) -> 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_engine, args=(lifeline,), name="nectar-lifeline", daemon=True).start()
+    _set_guardian(lifeline, pipe)
     sys.path[:] = start.path
     adopt(start.settings)
     _Worker(pipe, at_work).serve(start)
 
 
-def _end_with_engine(lifeline: Connection) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        lifeline.recv_bytes()  # nothing is ever sent: it returns when the engine is gone
-    os.killpg(0, signal.SIGKILL)
+def _set_guardian(lifeline: Connection, pipe: Connection) -> None:
+    """Let a process of the group wait for the engine's end, and then end the group.
+
+    A thread could not: a task may hold the interpreter's lock for hours. Nor does the kernel's signal to the worker
+    reach what the task started. As long as the guardian lives the group's number is nobody else's.
+    """
+    if os.fork():
+        lifeline.close()
+        return
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        pipe.close()
+        with contextlib.suppress(EOFError, OSError):
+            lifeline.recv_bytes()  # nothing is ever sent: it returns when the engine is gone, or lets the worker go
+        os.killpg(0, signal.SIGKILL)
+    finally:
+        os._exit(0)
 
 
 class _Worker:
     def __init__(self, pipe: Connection, at_work: Any) -> None:
         self._pipe = pipe
-        self._at_work = at_work  # shared with the engine: the serial of the job at work, and since when
+        self._at_work = (
+            at_work  # shared with the engine: the serial of the job at work, since when, whether to begin more
+        )
         self._serials: dict[str, int] = {}
         self._reports: list[Report] = []
         self._guard = threading.Lock()  # a task's threads tell of its progress, too
-        self._hands = Hands(self._tell, self._note)
+        self._hands = Hands(self._tell, self._note, lambda: bool(self._at_work[2]))
 
     def serve(self, start: Start) -> None:
         from nectar.task import ground

@@ -90,6 +90,8 @@ class _Stream:
                 self._source = open(path, "rb")  # noqa: SIM115  closed by close()
                 self._source.seek(0, os.SEEK_END)
             self._saved = _duplicate(descriptor)
+            if self._saved is not None:
+                _saved.add(self._saved)
             self._flush()
             os.dup2(log, descriptor)
         except OSError:
@@ -151,8 +153,22 @@ class _Stream:
     def close(self) -> None:
         if self._source is not None:
             self._source.close()
-        if self._saved is not None:
+        if self._saved in _saved:
+            _saved.discard(self._saved)
             os.close(self._saved)
+
+
+_saved: set[int] = set()  #: descriptors of the console, while captures are at work
+
+
+def _let_console_go() -> None:
+    """Close the console in a child that a task forks: what it leaves behind must not hold the console open."""
+    while _saved:
+        with contextlib.suppress(OSError):
+            os.close(_saved.pop())
+
+
+os.register_at_fork(after_in_child=_let_console_go)
 
 
 class _Echo:

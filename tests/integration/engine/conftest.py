@@ -51,7 +51,7 @@ sys.exit(code)
 """
 
 
-def until(condition: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:
+def until(condition: Callable[[], Any], limit_s: float = 20.0) -> Any:
     """Wait for a condition, and return what it is."""
     deadline = time.monotonic() + limit_s
     while not (found := condition()):
@@ -285,3 +285,17 @@ def project(tmp_path: Path) -> Iterator[Project]:
 def until_fixture() -> Callable[..., Any]:
     """Wait for a condition, and return what it is."""
     return until
+
+
+@pytest.fixture(scope="module")
+def new_project() -> Iterator[Callable[[Path], Project]]:
+    """Make projects that several tests of a module look at."""
+    made: list[Project] = []
+
+    def make(root: Path) -> Project:
+        made.append(Project(root))
+        return made[-1]
+
+    yield make
+    for project in made:
+        project.end_all()

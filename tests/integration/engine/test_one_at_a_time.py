@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
 import sys
@@ -126,7 +127,7 @@ def test_fifty_commands_run_one_task_once_and_all_succeed(chain, until):
 SECONDS = {
     "nectar inline": lambda chain: chain.start_nectar("run", "etl/engine_chain", "WantsTask"),
     "nectar processes": lambda chain: chain.start_nectar("run", "-w", "2", "etl/engine_chain", "WantsTask"),
-    "luigi": lambda chain: chain.start_luigi("WantsTask"),
+    "luigi": operator.methodcaller("start_luigi", "WantsTask"),
 }
 
 
@@ -173,7 +174,7 @@ def _family(leader: int) -> list[int]:
 @pytest.mark.parametrize("words", [[], ["-w", "2"]], ids=["inline", "processes"])
 def test_who_waits_for_a_task_that_fails_runs_it_itself(chain, until, words):
     one = chain.start_nectar("run", "etl/engine_chain", "FailsFirstTask")
-    until(lambda: (chain.root / "ran").exists())
+    until((chain.root / "ran").exists)
     two = chain.start_nectar("run", *words, "etl/engine_chain", "FailsFirstTask")
     until(lambda: _waits_for_the_lease(two))
     (chain.root / "go").touch()
@@ -191,6 +192,7 @@ def test_who_waits_for_a_killed_run_runs_the_task_itself(chain, until):
     until(lambda: len(chain.lines("ran")) == 2)
     (chain.root / "go").touch()
     assert two.ended().code == 0
+    assert one.ended().code == -signal.SIGKILL
     assert len(chain.failures("OnceTask")) == 1
 
 

@@ -85,9 +85,26 @@ CHAIN = """
             return [SlowTask(n=n) for n in range(20)] if self.n >= 20 else []
 
 
+    class FailsTask(SlowTask):
+        def run(self):
+            if self.n == 25:
+                raise ValueError("the first failure")
+            with open("slow", "a") as file:
+                file.write(f"{self.n}\\n")
+            self.dump(str(self.n))
+
+        def requires(self):
+            return [FailsTask(n=n) for n in range(20)] if self.n >= 20 else []
+
+
+    class FailsFastTask(nectar.Task, luigi.WrapperTask):
+        def requires(self):
+            return [FailsTask(n=n) for n in range(60)]
+
+
     class SlowsTask(nectar.Task, luigi.WrapperTask):
         def requires(self):
-            return [SlowTask(n=n) for n in range(60)]
+            return [SlowTask(n=n) for n in range(32)]
 """
 
 
@@ -126,22 +143,34 @@ def test_a_drain_lets_both_workers_end_what_they_are_at(chain, until):
 STOPS = {"Ctrl-C twice": [signal.SIGINT, signal.SIGINT], "TERM": [signal.SIGTERM]}
 
 
-@pytest.mark.parametrize("kind", ["sleeping", "computing", "stubborn"])
-@pytest.mark.parametrize("numbers", STOPS.values(), ids=STOPS)
+@pytest.mark.parametrize(
+    ("numbers", "kind"),
+    [
+        *((numbers, kind) for numbers in STOPS.values() for kind in ("sleeping", "computing")),
+        (STOPS["TERM"], "stubborn"),
+    ],
+    ids=["Ctrl-C twice", "Ctrl-C twice, computing", "TERM", "TERM, computing", "TERM, stubborn"],
+)
 def test_a_stop_ends_workers_and_children_and_publishes_nothing_after(chain, until, numbers, kind):
     run = start(chain, until, "--workers", "2", kind=kind)
     began = time.monotonic()
-    for number in numbers:
+    for number in numbers[:-1]:
         run.signal(number)
-        if number != numbers[-1]:
-            until(lambda: "stopping" in run.err)
-    (chain.root / "go").touch() if kind == "computing" else None
+        until(lambda: "stopping" in run.err)
+    run.signal(numbers[-1])
     ended = run.ended(15.0)
     assert ended.code == 4, ended
     assert time.monotonic() - began < 9
     chain.nothing_runs(1.0)
     assert chain.targets() == []
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("executor", ["inline", "processes"])
+def test_fail_fast_begins_no_other_task_of_a_batch(chain, executor):
+    ended = chain.nectar("run", "--fail-fast", "--executor", executor, "etl/engine_chain", "FailsFastTask")
+    assert ended.code == 1
+    assert max(map(int, chain.lines("slow"))) < 25
 
 
 @pytest.mark.parametrize("executor", ["inline", "processes"])
@@ -155,13 +184,20 @@ def test_a_drain_begins_no_other_task_of_a_batch(chain, until, executor):
     assert len(chain.lines("slow")) <= at_work + 1
 
 
-@pytest.mark.parametrize("kind", ["sleeping", "computing", "stubborn"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "sleeping",
+        "computing",
+        "stubborn",
+    ],
+)
 def test_kill_9_of_the_engine_ends_its_workers_and_their_children(chain, until, kind):
     run = start(chain, until, "--workers", "2", kind=kind)
     assert len(chain.processes()) >= 5
     os.kill(run.pid, signal.SIGKILL)
     assert run.ended().code == -signal.SIGKILL
-    chain.nothing_runs(5.0)
+    chain.nothing_runs(3.0)
     (chain.root / "go").touch()
     assert chain.targets() == []
 
@@ -195,8 +231,8 @@ def test_the_next_run_buries_what_a_killed_engine_left_and_keeps_its_logs(chain,
 
 def test_kill_9_of_the_forkserver_costs_the_tasks_at_work_and_no_more(chain, until):
     run = start(chain, until, "--workers", "2", "--json", task="RunTask")
-    [server] = [pid for pid, command in chain.processes().items() if "multiprocessing.forkserver" in command
-                and _parent(pid) == run.pid]
+    servers = [pid for pid, command in chain.processes().items() if "multiprocessing.forkserver" in command]
+    [server] = [pid for pid in servers if _parent(pid) == run.pid]
     os.kill(server, signal.SIGKILL)
     (chain.root / "go").touch()
     ended = run.ended(30.0)
