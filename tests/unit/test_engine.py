@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import signal
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -27,6 +29,7 @@ from nectar.plans import make_plan
 from nectar.recording.run import new_run
 
 OK, FAIL, BUSY = "ok", "fail", "busy"
+ENDLESS_S = 5.0  #: of real time: a case takes some milliseconds
 LOST_S = 1000.0  #: of the clock in these tests: a run that lasts longer hangs
 
 
@@ -368,11 +371,31 @@ def play_case(
     engine = Engine(prepared, make, new_run(), events.append, limits)
     if after_report is not None:
         stage.after_report = lambda: after_report(engine, stage)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, at_most(ENDLESS_S):
         patch.setattr(engine_module, "now", clock.now)
         patch.setattr(engine_module, "time", SimpleNamespace(sleep=clock.sleep))
         result = engine.execute()
     return Seen(result, events, stage, engine)
+
+
+class Endless(BaseException):
+    """The engine did not come to an end, and did not even wait; no `except Exception` may take it for its own."""
+
+
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """End what neither ends nor waits."""
+
+    def end(number: int, frame: Any) -> None:
+        raise Endless
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def expected(nodes: Sequence[Node], roots: Sequence[int]) -> dict[int, StepStatus]:
@@ -517,6 +540,13 @@ def test_a_yield_frees_the_resources_that_its_requirement_needs():
     nodes = [Node(resources=needs), Node(resources=needs, plays=(Play(((0,),)),))]
     seen = play_case(nodes, roots=[1])
     assert seen.statuses == {0: StepStatus.SUCCEEDED, 1: StepStatus.SUCCEEDED}
+
+
+def test_two_tasks_short_of_two_resources_wait_in_peace():
+    holds = Node(resources={"a": 1, "b": 1}, seconds=1.0)
+    nodes = [holds, Node(resources={"a": 2, "b": 1}), Node(resources={"a": 1, "b": 3})]
+    seen = play_case(nodes, workers=2, limits=Limits(resources={"a": 2, "b": 3}))
+    assert set(seen.statuses.values()) == {StepStatus.SUCCEEDED}
 
 
 def test_a_task_that_goes_on_takes_the_room_that_another_would_have_had():

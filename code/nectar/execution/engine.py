@@ -65,6 +65,7 @@ class Engine:
         self._parked: set[str] = set()
         self._started: set[str] = set()
         self._in_use: dict[str, float] = defaultdict(float)
+        self._woken_by: dict[str, str] = {}  # by the release of which resource a task is among the ready again
         self._holding: set[str] = set()  # tasks that have their resources
         self._starved: dict[str, list[tuple[float, int, str]]] = defaultdict(list)
         self._wanted: dict[str, tuple[str, ...]] = {}  # what a task that yielded waits for
@@ -167,7 +168,7 @@ class Engine:
             self._make_ready(ref)
 
     def _make_ready(self, ref: str) -> None:
-        if ref not in self._queued:
+        if ref not in self._queued and ref not in self._out and ref not in self._results:
             self._queued.add(ref)
             heapq.heappush(self._ready, (-float(self._tasks[ref].priority), self._order[ref], ref))
 
@@ -220,17 +221,20 @@ class Engine:
         """Take what a task needs, or let it wait for the first resource that is short; one task alone may have all."""
         wanted: dict[str, float] = self._tasks[item[2]].process_resources()
         short = next((name for name, amount in wanted.items() if not self._has(name, amount)), None)
+        woken_by = self._woken_by.pop(item[2], None)
         if short is not None:
             heapq.heappush(self._starved[short], item)
-        else:
-            self._queued.discard(item[2])
-            self._holding.add(item[2])
-            for name, amount in wanted.items():
-                self._in_use[name] += amount
+            if woken_by is not None and woken_by != short:
+                self._wake_starved(woken_by)  # what woke it may do for the next; each is passed on only once
+            return False
+        self._queued.discard(item[2])
+        self._holding.add(item[2])
+        for name, amount in wanted.items():
+            self._in_use[name] += amount
         for name in wanted:
-            if name != short and self._has(name, 0.0):
-                self._wake_starved(name)  # what was left over, or not taken, may do for the next
-        return short is None
+            if self._has(name, 0.0):
+                self._wake_starved(name)  # something is left over
+        return True
 
     def _has(self, name: str, amount: float) -> bool:
         in_use = self._in_use[name]
@@ -246,7 +250,9 @@ class Engine:
 
     def _wake_starved(self, name: str) -> None:
         if self._starved[name]:
-            heapq.heappush(self._ready, heapq.heappop(self._starved[name]))
+            item = heapq.heappop(self._starved[name])
+            self._woken_by[item[2]] = name
+            heapq.heappush(self._ready, item)
 
     def _wake_delayed(self) -> None:
         while self._delayed and self._delayed[0][0] <= now():
@@ -338,6 +344,8 @@ class Engine:
             if ref in self._dependents.get(one, ()):
                 self._dependents[one].remove(ref)
         self._attempts[ref] -= 1
+        if ref in self._queued:
+            return  # it was about to go on, and begins anew in its turn
         wait = self._waits.get(ref, FIRST_BUSY_WAIT_S)
         self._waits[ref] = min(wait * 2, LONGEST_BUSY_WAIT_S)
         heapq.heappush(self._delayed, (now() + wait, ref))
