@@ -472,7 +472,7 @@ def check_events(seen: Seen) -> None:
 
 
 QUICK = hypothesis_settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

@@ -188,7 +188,7 @@ def in_memory() -> Iterator[None]:
         yield
 
 
-QUICK = hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @QUICK

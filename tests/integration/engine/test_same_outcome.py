@@ -63,7 +63,6 @@ CHAIN = """
 
 WAYS = {
     "inline": {},
-    "processes, 1": {"executor": "processes"},
     "processes, 3": {"workers": 3},
     "processes, 3, again": {"workers": 3, "env": {"PYTHONHASHSEED": "7", "NECTAR_DURABILITY": "group"}},
 }

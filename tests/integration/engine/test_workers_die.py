@@ -200,7 +200,7 @@ CHAIN = """
     class InnocentTask(nectar.Task):
         def run(self):
             pathlib.Path("innocent").touch()
-            time.sleep(3)
+            time.sleep(1.5)
             self.dump("innocent")
 
 
@@ -327,7 +327,7 @@ def test_a_hang_that_ignores_term_ends_with_its_children_as_the_failure_of_its_t
 
 
 def test_a_task_that_ends_within_the_grace_does_not_take_the_next_one_with_it(chain):
-    ended = chain.run("LateAndInnocentTask", grace_s=1.5)
+    ended = chain.run("LateAndInnocentTask", grace_s=0.7)
     assert ended.statuses["InnocentTask()"] == "succeeded", ended.steps
 
 
