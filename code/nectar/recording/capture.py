@@ -2,7 +2,8 @@
 
 File descriptors 1 and 2 are pointed at the log files, so that nothing has to cooperate. A pipe with a pump thread
 would deadlock where C code prints much while it holds the interpreter's lock; a file never blocks. What should also be
-seen is copied from the files to the console that was there before, by one thread a process.
+seen is copied from the files to the console that was there before, by one thread a process. How large the files become
+is bounded: see `nectar.recording.log_bounds`.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import IO, Any, TextIO
+from types import TracebackType
+from typing import Any, TextIO
 
 from nectar import errors
+from nectar.recording.log_bounds import LOG_LIMIT_BYTES, BoundedLog, left_out, watch
 
 ECHO_INTERVAL_S = 0.1
 
-_libc = ctypes.CDLL(None)
+_CHUNK = 1 << 20  #: bytes shown at once
+_fflush = ctypes.CDLL(None).fflush
+_fflush.argtypes = (ctypes.c_void_p,)
 _active = threading.Lock()  #: descriptors 1 and 2 belong to the process: one capture at a time
 
 
@@ -37,87 +42,154 @@ class Echo(Enum):
     STDERR = "stderr"  #: all of it: stdout is for results
 
 
-@contextlib.contextmanager
-def captured(stdout_path: str, stderr_path: str, echo: Echo) -> Iterator[None]:
+def captured(
+    stdout_path: str, stderr_path: str, echo: Echo, limit: int = LOG_LIMIT_BYTES
+) -> contextlib.AbstractContextManager[None]:
     """Append all that is printed meanwhile to two files, and show it where `echo` says.
 
-    Where a capture is at work already (a task that runs another in its own process) what is printed goes to the
-    outer one's files.
+    The paths are absolute. Of a file that grows beyond `limit` bytes its head and its tail are kept. Where a capture
+    is at work already (a task that runs another in its own process) what is printed goes to the outer one's files.
 
     Raises:
-        StoreUnreachable: when the files cannot be opened; the console is as before.
+        StoreUnreachable: when the files cannot be opened; the console is as before. When one of them is too large
+            and cannot be rewritten, unless there is another exception on its way.
     """
-    if not _active.acquire(blocking=False):
-        yield
-        return
-    with contextlib.ExitStack() as undo:
-        undo.callback(_active.release)
-        streams: list[_Stream] = []
+    return _Capture(stdout_path, stderr_path, echo, limit)
+
+
+class _Capture:
+    """What `captured` returns; a class, as each task pays for what happens here."""
+
+    def __init__(self, stdout_path: str, stderr_path: str, echo: Echo, limit: int) -> None:
+        self._paths = stdout_path, stderr_path
+        self._echo = echo
+        self._limit = limit
+        self._streams: list[_Stream] = []
+        self._root: _RootHandler | None = None
+
+    def __enter__(self) -> None:
+        if not _active.acquire(blocking=False):
+            return
+        self._process = os.getpid()
         try:
-            for descriptor, name, path in ((1, "stdout", stdout_path), (2, "stderr", stderr_path)):
-                stream = _Stream(descriptor, name, path, echo)
-                undo.callback(stream.close)
-                streams.append(stream)
-        except OSError as error:
-            for stream in streams:
-                stream.restore()
-            raise errors.StoreUnreachable(
-                f"the log `{os.path.basename(path)}` cannot be written: {os.strerror(error.errno or 0).lower()}",
-                hint="look at the disk that holds the store, and at the limit of open files (`ulimit -n`)",
-            ) from error
-        if echo is not Echo.NO:
-            _echo.follow(streams)
-            undo.callback(_echo.stop)  # when the streams are restored, and before they are closed
+            self._begin()
+        except BaseException:
+            self._end()
+            raise
+
+    def _begin(self) -> None:
+        for descriptor, name, path in zip((1, 2), ("stdout", "stderr"), self._paths, strict=True):
+            try:
+                self._streams.append(_Stream(descriptor, name, BoundedLog(path, self._limit), self._echo))
+            except OSError as error:
+                raise errors.StoreUnreachable(
+                    f"the log `{os.path.basename(path)}` cannot be written: {os.strerror(error.errno or 0).lower()}",
+                    hint="look at the disk that holds the store, and at the limit of open files (`ulimit -n`)",
+                ) from error
+        watch.follow([stream.log for stream in self._streams])
+        if self._echo is not Echo.NO:
+            _echo.follow(self._streams)
+        self._root = _root_handler()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._streams:  # an outer capture is at work
+            return
+        streams = self._streams
+        self._end()
+        if self._process != os.getpid():  # a child that the task forked and let return: the logs are not its own
+            return
         for stream in streams:
-            undo.callback(stream.restore)
-        undo.callback(_remove_root_handler, _root_handler())
-        yield
+            try:
+                stream.log.finish()
+            except OSError as reason:
+                if error is None:  # why the task failed weighs more
+                    raise errors.StoreUnreachable(
+                        f"the log `{os.path.basename(stream.log.path)}` is too large and cannot be shortened: "
+                        f"{os.strerror(reason.errno or 0).lower()}",
+                        hint="look at the disk that holds the store",
+                    ) from reason
+
+    def _end(self) -> None:
+        """Let everything be as before, whatever of it fails."""
+        streams, self._streams = self._streams, []
+        try:
+            _remove_root_handler(self._root)
+            for stream in streams:
+                stream.flush()
+            _fflush(None)
+        finally:
+            try:
+                _restore(streams)
+            finally:
+                _let_go(streams, self._echo)
+
+
+def _restore(streams: Sequence[_Stream]) -> None:
+    if streams:
+        try:
+            _restore(streams[1:])
+        finally:
+            streams[0].restore()
+
+
+def _let_go(streams: Sequence[_Stream], echo: Echo) -> None:
+    try:
+        if echo is not Echo.NO and streams:
+            _echo.stop()  # when the streams are restored, and before they are closed
+    finally:
+        watch.stop()
+        for stream in streams:
+            stream.close()
+        _active.release()
 
 
 class _Stream:
     """One of the two streams: where it went before, and the file where it goes now."""
 
-    def __init__(self, descriptor: int, name: str, path: str, echo: Echo) -> None:
+    def __init__(self, descriptor: int, name: str, log: BoundedLog, echo: Echo) -> None:
+        self.log = log
         self._descriptor = descriptor
         self._name = name
         self._echo = echo
         self._before: TextIO | None = getattr(sys, name)
-        self._source: IO[bytes] | None = None
+        self._source: int | None = None
+        self._shown = 0  #: bytes of the log that have been shown, or left out
         self._saved: int | None = None
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        file = os.open(log.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
             if echo is not Echo.NO:
-                self._source = open(path, "rb")  # noqa: SIM115  closed by close()
-                self._source.seek(0, os.SEEK_END)
+                self._source = os.open(log.path, os.O_RDONLY | os.O_CLOEXEC)
+                self._shown = os.fstat(self._source).st_size
             self._saved = _duplicate(descriptor)
             if self._saved is not None:
                 _saved.add(self._saved)
-            self._flush()
-            os.dup2(log, descriptor)
+            if self._before is not None:
+                with contextlib.suppress(ValueError, OSError):  # a console that is closed has nothing to flush
+                    self._before.flush()
+            _fflush(None)
+            os.dup2(file, descriptor)
         except OSError:
             self.close()
             raise
         finally:
-            os.close(log)
-        self._replacement = open(  # noqa: SIM115  closed by restore()
-            descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-        )
+            os.close(file)
+        self._replacement = _writer(descriptor)
         setattr(sys, name, self._replacement)
         # What writes through the descriptor arrives by itself; a notebook's own stream does not.
         own_stream = not _writes_to(self._before, descriptor)
         self._handlers = _point_handlers(self._before, self._replacement) if own_stream else []
 
-    def _flush(self) -> None:
-        if self._before is not None:
-            with contextlib.suppress(ValueError, OSError):  # a console that is closed has nothing to flush
-                self._before.flush()
-        _libc.fflush(None)
+    def flush(self) -> None:
+        """Let what Python still holds back go into the log."""
+        try:
+            self._replacement.flush()
+        except (ValueError, OSError):  # the task may have closed it; the disk may be full: it keeps what did not fit
+            _writers.pop(self._descriptor, None)
 
     def restore(self) -> None:
         """Point the descriptor back to where it went before."""
-        with contextlib.suppress(ValueError, OSError):  # the task may have closed it, the disk may be full
-            self._replacement.flush()
-        _libc.fflush(None)
         if getattr(sys, self._name) is self._replacement:
             setattr(sys, self._name, self._before)
         for handler in self._handlers:
@@ -128,9 +200,17 @@ class _Stream:
             os.dup2(self._saved, self._descriptor)
 
     def echo(self) -> None:
-        """Show what has been written since the last time."""
-        while self._source is not None and (chunk := self._source.read(1 << 20)):
+        """Show what has been written since the last time; where that is gone already, how much of it."""
+        while self._source is not None and (chunk := os.pread(self._source, _CHUNK, self._shown)):
+            end = self._shown + len(chunk)
+            hole = self.log.hole  # asked after reading: it is set before the bytes go
+            if hole is not None and self._shown < hole[1] and end > hole[0]:
+                chunk = chunk[: max(0, hole[0] - self._shown)]
+                line = left_out(hole[1] - self._shown - len(chunk))
+                chunk += line if chunk.endswith(b"\n") else b"\n" + line
+                end = hole[1]
             self._show(chunk)
+            self._shown = end
 
     def _show(self, chunk: bytes) -> None:
         if self._echo is Echo.STDERR and self._descriptor == 1:
@@ -152,10 +232,37 @@ class _Stream:
 
     def close(self) -> None:
         if self._source is not None:
-            self._source.close()
+            os.close(self._source)
+            self._source = None
         if self._saved in _saved:
             _saved.discard(self._saved)
             os.close(self._saved)
+
+
+class _Writer(io.TextIOWrapper):
+    """A text stream that writes to a descriptor, wherever that points: the captures of a process share it."""
+
+    def __init__(self, descriptor: int) -> None:
+        raw = io.FileIO(descriptor, "w", closefd=False)
+        super().__init__(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Change it for the task that asks, and let the next one have a new stream."""
+        if _writers.get(self.fileno()) is self:
+            del _writers[self.fileno()]
+        super().reconfigure(**changes)
+
+
+_writers: dict[int, _Writer] = {}  #: by descriptor
+
+
+def _writer(descriptor: int) -> _Writer:
+    writer = _writers.get(descriptor)
+    with contextlib.suppress(ValueError):  # detached
+        if writer is not None and not writer.closed:
+            return writer
+    writer = _writers[descriptor] = _Writer(descriptor)
+    return writer
 
 
 _saved: set[int] = set()  #: descriptors of the console, while captures are at work
