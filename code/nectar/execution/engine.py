@@ -6,7 +6,7 @@ import heapq
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,35 @@ class Limits:
     retry_count: int = 1  #: attempts at tasks without a `retry_count` of their own
 
 
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """What the engine knows of one task of the run."""
+
+    step: PlanStep
+    task: luigi.Task
+    order: int  #: in the plan
+    missing: int = 0  #: how many requirements it still waits for
+    dependents: list[_Entry] = field(default_factory=list)  #: those that wait for it
+    attempts: int = 0
+    wait_s: float = FIRST_BUSY_WAIT_S  #: before it is looked at again, while another makes its target
+    queued: bool = False  #: it is among the ready, or waits for a resource
+    out: bool = False  #: handed over, and not ended yet
+    parked: bool = False  #: it yielded, and waits for that
+    started: bool = False
+    holding: bool = False  #: it has its resources
+    woken_by: str | None = None  #: by the release of which resource it is among the ready again
+    wanted: tuple[_Entry, ...] = ()  #: what it yielded, and waits for
+    result: StepResult | None = None
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """What goes first among the ready."""
+        return (-float(self.task.priority), self.order)
+
+
+_Ranked = tuple[tuple[float, int], _Entry]  #: no two ranks are equal: entries are never compared
+
+
 class Engine:
     """One run of a plan."""
 
@@ -51,27 +80,14 @@ class Engine:
         self._limits = limits or Limits()
         self._prepared = prepared
         self._make_executor = make_executor
-        self._steps: dict[str, PlanStep] = {}
-        self._tasks: dict[str, luigi.Task] = {}
-        self._missing: dict[str, int] = {}  # how many requirements a task still waits for
-        self._dependents: dict[str, list[str]] = defaultdict(list)
-        self._ready: list[tuple[float, int, str]] = []
-        self._queued: set[str] = set()  # what is among the ready, or waits for a resource
-        self._delayed: list[tuple[float, str]] = []  # retries, and targets that others are making
-        self._order: dict[str, int] = {}
-        self._attempts: dict[str, int] = defaultdict(int)
-        self._waits: dict[str, float] = {}
-        self._out: set[str] = set()  # handed over, and not ended yet
-        self._parked: set[str] = set()
-        self._started: set[str] = set()
+        self._entries: dict[str, _Entry] = {}  # by ref
+        self._ready: list[_Ranked] = []
+        self._starved: dict[str, list[_Ranked]] = defaultdict(list)  # by the resource that is short
+        self._delayed: list[tuple[float, int, _Entry]] = []  # retries, and targets that others are making
         self._in_use: dict[str, float] = defaultdict(float)
-        self._woken_by: dict[str, str] = {}  # by the release of which resource a task is among the ready again
-        self._holding: set[str] = set()  # tasks that have their resources
-        self._starved: dict[str, list[tuple[float, int, str]]] = defaultdict(list)
-        self._wanted: dict[str, tuple[str, ...]] = {}  # what a task that yielded waits for
+        self._out = 0  # how many are handed over
         self._seconds: dict[type, float] = {}  # how long a task of a class takes, lately
         self._inbox: list[Report] = []
-        self._results: dict[str, StepResult] = {}
         self._listener_error: Exception | None = None
         self._executor: Executor | None = None
         self._stopping = False
@@ -109,10 +125,7 @@ class Engine:
         finally:
             executor.close(at_once=at_once)
         self._read_inbox(executor)
-        for ref, step in self._steps.items():
-            if ref not in self._results:
-                self._note(step, StepStatus.NOT_RUN)
-        ordered = tuple(self._results[ref] for ref in self._steps)
+        ordered = tuple(entry.result or self._note(entry, StepStatus.NOT_RUN) for entry in self._entries.values())
         self._emit(EventKind.RUN_ENDED)
         if self._listener_error is not None:
             raise self._listener_error
@@ -142,55 +155,56 @@ class Engine:
 
     def _take_in(self, prepared: Prepared) -> None:
         for step in prepared.plan.steps:
-            ref = step.ref
-            if ref in self._steps:
+            if step.ref in self._entries:
                 continue
-            self._steps[ref] = step
-            self._tasks[ref] = prepared.tasks[ref]
-            self._order[ref] = len(self._order)
+            entry = self._entries[step.ref] = _Entry(step, prepared.tasks[step.ref], len(self._entries))
             if step.action is Action.SKIP:
-                self._note(step, StepStatus.SKIPPED)
+                self._note(entry, StepStatus.SKIPPED)
             elif step.action is Action.BLOCKED:
-                self._note(step, StepStatus.BLOCKED, error="; ".join(map(str, step.reasons)))
+                self._note(entry, StepStatus.BLOCKED, error="; ".join(map(str, step.reasons)))
             else:
-                self._wait_for(ref, step.requirements)
+                self._wait_for(entry, [self._entries[ref] for ref in step.requirements])
 
-    def _wait_for(self, ref: str, requirements: tuple[str, ...]) -> None:
-        """Let a task wait for its requirements; one whose requirement failed is not run."""
-        open_ones = [one for one in requirements if one not in self._results]
-        if any(not _good(self._results[one]) for one in requirements if one in self._results):
-            self._give_up(ref)
-            return
-        self._missing[ref] = len(open_ones)
-        for one in open_ones:
-            self._dependents[one].append(ref)
-        if not open_ones:
-            self._make_ready(ref)
+    def _wait_for(self, entry: _Entry, required: Sequence[_Entry]) -> bool:
+        """Let a task wait for others; False where one of these has failed: it is not run."""
+        entry.missing = 0
+        if any(one.result is not None and not _good(one.result) for one in required):
+            self._note(entry, StepStatus.NOT_RUN)
+            return False
+        for one in required:
+            if one.result is None:
+                one.dependents.append(entry)
+                entry.missing += 1
+        if not entry.missing:
+            self._make_ready(entry)
+        return True
 
-    def _make_ready(self, ref: str) -> None:
-        if ref not in self._queued and ref not in self._out and ref not in self._results:
-            self._queued.add(ref)
-            heapq.heappush(self._ready, (-float(self._tasks[ref].priority), self._order[ref], ref))
+    def _make_ready(self, entry: _Entry) -> None:
+        if not entry.queued and not entry.out and entry.result is None:
+            entry.queued = True
+            heapq.heappush(self._ready, (entry.rank, entry))
 
     # Handing over
 
     def _dispatch(self, executor: Executor) -> None:
         while self._ready and not self._stopping and executor.room() > 0 and not self._inbox:
-            if self._ready[0][2] in self._parked:
-                self._go_on(executor, heapq.heappop(self._ready))
+            if self._ready[0][1].parked:
+                self._go_on(executor, heapq.heappop(self._ready)[1])
                 continue
             batch = self._next_batch(executor.room())
             if batch:
                 executor.submit(batch)
 
-    def _go_on(self, executor: Executor, item: tuple[float, int, str]) -> None:
+    def _go_on(self, executor: Executor, entry: _Entry) -> None:
         """Let a task that yielded go on."""
-        ref = item[2]
-        if self._take_resources(item):
-            self._parked.discard(ref)
-            self._wanted.pop(ref, None)
-            self._out.add(ref)
-            executor.resume(ref)
+        if self._take_resources(entry):
+            entry.parked, entry.wanted = False, ()
+            self._hand_over(entry)
+            executor.resume(entry.step.ref)
+
+    def _hand_over(self, entry: _Entry) -> None:
+        entry.out = True
+        self._out += 1
 
     def _next_batch(self, room: int) -> list[Job]:
         """Return the next jobs for one worker: as many as take about a batch's time, and leave some to the others."""
@@ -199,16 +213,15 @@ class Engine:
         if self._limits.fail_fast:
             room = len(self._ready)  # one at a time: what is handed over is begun
         share = math.ceil(len(self._ready) / (2 * room)) if room > 1 else len(self._ready)
-        while self._ready and self._ready[0][2] not in self._parked and len(batch) < min(MOST_IN_BATCH, share):
-            item = heapq.heappop(self._ready)
-            ref = item[2]
-            if not self._take_resources(item):
+        while self._ready and not self._ready[0][1].parked and len(batch) < min(MOST_IN_BATCH, share):
+            entry = heapq.heappop(self._ready)[1]
+            if not self._take_resources(entry):
                 continue
-            task = self._tasks[ref]
-            self._attempts[ref] += 1
-            self._out.add(ref)
-            forced = any(reason.why is Why.FORCED for reason in self._steps[ref].reasons)
-            batch.append(Job(ref, task, self._attempts[ref], forced))
+            task, step = entry.task, entry.step
+            entry.attempts += 1
+            self._hand_over(entry)
+            forced = any(reason.why is Why.FORCED for reason in step.reasons)
+            batch.append(Job(step.ref, task, entry.attempts, forced))
             expected = self._seconds.get(type(task))
             seconds += BATCH_SECONDS if expected is None else expected
             if seconds >= BATCH_SECONDS or _has_time_limit(task, self._limits):
@@ -217,18 +230,17 @@ class Engine:
 
     # Resources: a task that lacks one waits in that resource's queue, so that each is looked at once for each release
 
-    def _take_resources(self, item: tuple[float, int, str]) -> bool:
+    def _take_resources(self, entry: _Entry) -> bool:
         """Take what a task needs, or let it wait for the first resource that is short; one task alone may have all."""
-        wanted: dict[str, float] = self._tasks[item[2]].process_resources()
+        wanted: dict[str, float] = entry.task.process_resources()
         short = next((name for name, amount in wanted.items() if not self._has(name, amount)), None)
-        woken_by = self._woken_by.pop(item[2], None)
+        woken_by, entry.woken_by = entry.woken_by, None
         if short is not None:
-            heapq.heappush(self._starved[short], item)
+            heapq.heappush(self._starved[short], (entry.rank, entry))
             if woken_by is not None and woken_by != short:
                 self._wake_starved(woken_by)  # what woke it may do for the next; each is passed on only once
             return False
-        self._queued.discard(item[2])
-        self._holding.add(item[2])
+        entry.queued, entry.holding = False, True
         for name, amount in wanted.items():
             self._in_use[name] += amount
         for name in wanted:
@@ -240,179 +252,174 @@ class Engine:
         in_use = self._in_use[name]
         return in_use == 0 or in_use + amount <= self._limits.resources.get(name, 1) - (amount == 0)
 
-    def _free_resources(self, ref: str) -> None:
-        if ref not in self._holding:
+    def _free_resources(self, entry: _Entry) -> None:
+        if not entry.holding:
             return  # it was put aside, and gave them back then
-        self._holding.discard(ref)
-        for name, amount in self._tasks[ref].process_resources().items():
+        entry.holding = False
+        for name, amount in entry.task.process_resources().items():
             self._in_use[name] -= amount
             self._wake_starved(name)
 
     def _wake_starved(self, name: str) -> None:
         if self._starved[name]:
             item = heapq.heappop(self._starved[name])
-            self._woken_by[item[2]] = name
+            item[1].woken_by = name
             heapq.heappush(self._ready, item)
 
     def _wake_delayed(self) -> None:
         while self._delayed and self._delayed[0][0] <= now():
-            self._make_ready(heapq.heappop(self._delayed)[1])
+            self._make_ready(heapq.heappop(self._delayed)[2])
+
+    def _delay(self, entry: _Entry, seconds: float) -> None:
+        heapq.heappush(self._delayed, (now() + seconds, entry.order, entry))
 
     # Hearing
 
     def _hear(self, report: Report) -> None:
         """Take a report; words about progress are passed on at once, everything else waits for the loop."""
         if report.kind is ReportKind.STARTED:
-            self._begin_event(report.ref)
+            self._begin_event(self._entries[report.ref])
         elif report.kind is ReportKind.MESSAGE:
-            self._emit(EventKind.STEP_MESSAGE, task=self._steps[report.ref].task, detail=report.detail)
+            self._emit(EventKind.STEP_MESSAGE, task=self._entries[report.ref].step.task, detail=report.detail)
         elif report.kind is ReportKind.PROGRESS:
-            self._emit(EventKind.STEP_PROGRESS, task=self._steps[report.ref].task, detail=report.detail)
+            self._emit(EventKind.STEP_PROGRESS, task=self._entries[report.ref].step.task, detail=report.detail)
         else:
             self._inbox.append(report)
 
-    def _begin_event(self, ref: str) -> None:
-        if ref not in self._started:
-            self._started.add(ref)
-            self._emit(EventKind.STEP_STARTED, task=self._steps[ref].task)
+    def _begin_event(self, entry: _Entry) -> None:
+        if not entry.started:
+            entry.started = True
+            self._emit(EventKind.STEP_STARTED, task=entry.step.task)
 
     def _read_inbox(self, executor: Executor) -> None:
         while self._inbox:
             reports, self._inbox = self._inbox, []
             for report in reports:
-                self._out.discard(report.ref)
-                self._free_resources(report.ref)
+                entry = self._entries[report.ref]
+                if entry.out:
+                    entry.out = False
+                    self._out -= 1
+                self._free_resources(entry)
                 if report.kind is ReportKind.YIELDED:
-                    self._park(executor, report)
-                    continue
-                if report.kind is ReportKind.BUSY:
-                    self._try_later(report.ref)
+                    self._park(executor, entry, report.wanted)
+                elif report.kind is ReportKind.BUSY:
+                    self._try_later(entry)
                 elif report.kind is ReportKind.SUCCEEDED:
-                    self._succeed(report)
+                    self._succeed(entry, report)
                 else:
-                    self._fail(executor, report)
+                    self._fail(executor, entry, report)
 
-    def _succeed(self, report: Report) -> None:
-        step = self._steps[report.ref]
-        kind = type(self._tasks[report.ref])
+    def _succeed(self, entry: _Entry, report: Report) -> None:
+        kind = type(entry.task)
         known = self._seconds.get(kind)
         self._seconds[kind] = report.seconds if known is None else 0.7 * known + 0.3 * report.seconds
-        self._begin_event(report.ref)
-        self._note(step, StepStatus.SUCCEEDED, seconds=report.seconds, logs=report.logs)
-        for dependent in self._dependents.pop(report.ref, ()):
-            if dependent not in self._results:
-                self._missing[dependent] -= 1
-                if not self._missing[dependent]:
+        self._begin_event(entry)
+        self._note(entry, StepStatus.SUCCEEDED, seconds=report.seconds, logs=report.logs)
+        dependents, entry.dependents = entry.dependents, []
+        for dependent in dependents:
+            if dependent.result is None:
+                dependent.missing -= 1
+                if not dependent.missing:
                     self._make_ready(dependent)
 
-    def _fail(self, executor: Executor, report: Report) -> None:
-        ref = report.ref
-        task, step = self._tasks[ref], self._steps[ref]
-        self._begin_event(ref)
-        if self._attempts[ref] < _attempts_at(task, self._limits) and not self._stopping:
-            delay = _retry_delay(task, self._attempts[ref])
-            word = f"attempt {self._attempts[ref]} failed ({report.error}); again in {delay:g} s"
-            self._emit(EventKind.STEP_MESSAGE, task=step.task, detail=word)
-            heapq.heappush(self._delayed, (now() + delay, ref))
+    def _fail(self, executor: Executor, entry: _Entry, report: Report) -> None:
+        self._begin_event(entry)
+        if entry.attempts < _attempts_at(entry.task, self._limits) and not self._stopping:
+            delay = _retry_delay(entry.task, entry.attempts)
+            word = f"attempt {entry.attempts} failed ({report.error}); again in {delay:g} s"
+            self._emit(EventKind.STEP_MESSAGE, task=entry.step.task, detail=word)
+            self._delay(entry, delay)
             return
         facts = {"error": report.error, "code": report.code, "hint": report.hint, "logs": report.logs}
-        self._note(step, StepStatus.FAILED, seconds=report.seconds, **facts)
-        self._stop_dependents(executor, ref)
+        self._note(entry, StepStatus.FAILED, seconds=report.seconds, **facts)
+        self._stop_dependents(executor, entry)
         if self._limits.fail_fast or report.code in STORE_CODES:  # the next task would meet the same store
             self._stopping = True
 
-    def _stop_dependents(self, executor: Executor, ref: str) -> None:
+    def _stop_dependents(self, executor: Executor, entry: _Entry) -> None:
         """Give up on everything that stands on a task that will not be made."""
-        stack = self._dependents.pop(ref, [])
+        stack, entry.dependents = entry.dependents, []
         while stack:
             one = stack.pop()
-            if one in self._results:
+            if one.result is not None:
                 continue
-            if one in self._parked:
-                self._parked.discard(one)
-                executor.drop(one)
-            self._give_up(one)
-            stack += self._dependents.pop(one, [])
+            if one.parked:
+                one.parked = False
+                executor.drop(one.step.ref)
+            self._note(one, StepStatus.NOT_RUN)
+            stack += one.dependents
+            one.dependents = []
 
-    def _give_up(self, ref: str) -> None:
-        self._note(self._steps[ref], StepStatus.NOT_RUN)
-
-    def _try_later(self, ref: str) -> None:
+    def _try_later(self, entry: _Entry) -> None:
         """Come back to a target that another process is making, or to a task whose worker is gone."""
-        self._parked.discard(ref)
-        for one in self._wanted.pop(ref, ()):  # it begins anew, and will say anew what it wants
-            if ref in self._dependents.get(one, ()):
-                self._dependents[one].remove(ref)
-        self._attempts[ref] -= 1
-        if ref in self._queued:
+        entry.parked = False
+        wanted, entry.wanted = entry.wanted, ()
+        for one in wanted:  # it begins anew, and will say anew what it wants
+            if entry in one.dependents:
+                one.dependents.remove(entry)
+        entry.attempts -= 1
+        if entry.queued:
             return  # it was about to go on, and begins anew in its turn
-        wait = self._waits.get(ref, FIRST_BUSY_WAIT_S)
-        self._waits[ref] = min(wait * 2, LONGEST_BUSY_WAIT_S)
-        heapq.heappush(self._delayed, (now() + wait, ref))
+        self._delay(entry, entry.wait_s)
+        entry.wait_s = min(entry.wait_s * 2, LONGEST_BUSY_WAIT_S)
 
-    def _park(self, executor: Executor, report: Report) -> None:
+    def _park(self, executor: Executor, entry: _Entry, yielded: tuple[luigi.Task, ...]) -> None:
         """Put a task aside until what its `run()` yielded is there."""
-        ref = report.ref
         try:
-            prepared = make_plan(report.wanted)
+            prepared = make_plan(yielded)
         except errors.NectarError as error:
-            self._refuse(executor, ref, error)
+            self._refuse(executor, entry, error)
             return
         self._take_in(prepared)
-        wanted = tuple(step.ref for step in prepared.plan.steps)
-        if self._stands_on(wanted, ref):
-            word = f"`{self._steps[ref].task}` yields what waits for it, in a circle"
+        wanted = tuple(self._entries[step.ref] for step in prepared.plan.steps)
+        if self._stands_on(wanted, entry):
+            word = f"`{entry.step.task}` yields what waits for it, in a circle"
             hint = "yield what does not require this task"
-            self._refuse(executor, ref, errors.GraphError(word, hint=hint))
+            self._refuse(executor, entry, errors.GraphError(word, hint=hint))
             return
-        missing = [one for one in wanted if one not in self._results]
-        if any(not _good(self._results[one]) for one in wanted if one in self._results):
-            executor.drop(ref)
-            self._give_up(ref)
-            self._stop_dependents(executor, ref)
-            return
-        self._parked.add(ref)
-        self._wanted[ref] = wanted
-        self._missing[ref] = len(missing)
-        for one in missing:
-            self._dependents[one].append(ref)
-        if not missing:
-            self._make_ready(ref)
+        entry.parked, entry.wanted = True, wanted
+        if not self._wait_for(entry, wanted):
+            entry.parked = False
+            executor.drop(entry.step.ref)
+            self._stop_dependents(executor, entry)
 
-    def _refuse(self, executor: Executor, ref: str, error: errors.NectarError) -> None:
+    def _refuse(self, executor: Executor, entry: _Entry, error: errors.NectarError) -> None:
         """Let a task fail for what it yielded."""
+        ref = entry.step.ref
         executor.drop(ref)
         text = f"{type(error).__name__}: {error.message.splitlines()[0]}"
-        self._fail(executor, Report(ReportKind.FAILED, ref, error=text, code=type(error).code, hint=error.hint))
+        self._fail(executor, entry, Report(ReportKind.FAILED, ref, error=text, code=type(error).code, hint=error.hint))
 
-    def _stands_on(self, refs: tuple[str, ...], ref: str) -> bool:
-        """Say whether any of some tasks waits for `ref`, directly or by others."""
-        seen: set[str] = set()
-        stack = list(refs)
+    def _stands_on(self, wanted: tuple[_Entry, ...], entry: _Entry) -> bool:
+        """Say whether any of some tasks waits for `entry`, directly or by others."""
+        seen: set[int] = set()
+        stack = list(wanted)
         while stack:
             one = stack.pop()
-            if one == ref:
+            if one is entry:
                 return True
-            if one not in seen and one not in self._results and one in self._steps:
-                seen.add(one)
-                stack += self._steps[one].requirements
-                stack += self._wanted.get(one, ())
+            if one.order not in seen and one.result is None:
+                seen.add(one.order)
+                stack += (self._entries[ref] for ref in one.step.requirements)
+                stack += one.wanted
         return False
 
     def _check_time_limits(self, executor: Executor) -> None:
         for at_work in executor.at_work():
-            self._begin_event(at_work.ref)
-            limit = _time_limit(self._tasks[at_work.ref], self._limits)
+            entry = self._entries[at_work.ref]
+            self._begin_event(entry)
+            limit = _time_limit(entry.task, self._limits)
             if limit and now() - at_work.since > limit:
                 executor.kill(at_work.ref, f"it ran longer than its time limit of {limit:g} s")
 
     # Telling
 
-    def _note(self, step: PlanStep, status: StepStatus, **facts: Any) -> None:
-        result = StepResult(step.ref, step.task, status, step.path, **facts)
-        self._results[step.ref] = result
+    def _note(self, entry: _Entry, status: StepStatus, **facts: Any) -> StepResult:
+        step = entry.step
+        result = entry.result = StepResult(step.ref, step.task, status, step.path, **facts)
         if status is not StepStatus.SKIPPED:
             self._emit(EventKind.STEP_ENDED, task=step.task, step=result)
+        return result
 
     def _emit(self, kind: EventKind, **facts: Any) -> None:
         if self._listener_error is not None:
