@@ -1,0 +1,92 @@
+"""Show the tasks that some root tasks stand on as plain data: who requires whom, and by which path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import luigi
+
+from nectar.task import ground
+from nectar.task.closure import closure, cycle, expand, known_requirements, reference
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One task of a graph."""
+
+    ref: str  #: names the task within the graph
+    task: str  #: as people read it: `chains.etl.flights_chain.ReportTask(month=3)`
+    requirements: Mapping[str, str]  #: path (`0`, `parts.3`) -> ref
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the node as a JSON value."""
+        return {"ref": self.ref, "task": self.task, "requirements": dict(self.requirements)}
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Tasks, requirements before those who require them."""
+
+    roots: tuple[str, ...]  #: refs
+    nodes: Mapping[str, Node]  #: by ref
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the graph as a JSON value."""
+        return {"roots": list(self.roots), "nodes": [node.to_json() for node in self.nodes.values()]}
+
+    def tree(self) -> Iterator[tuple[str, Node, bool]]:
+        """Yield `(drawing, node, seen)` for each line of the graph drawn as a tree, root first.
+
+        `drawing` are the lines that lead to the node. What a node requires is drawn where it comes first; later it is
+        only named, with `seen` True.
+        """
+        seen: set[str] = set()
+        # What is still to be drawn: the lines before it, whether it is the last of its parent (None: a root), its ref.
+        stack: list[tuple[str, bool | None, str]] = [("", None, ref) for ref in reversed(self.roots)]
+        while stack:
+            before, last, ref = stack.pop()
+            node = self.nodes[ref]
+            yield ("" if last is None else before + ("└─ " if last else "├─ ")), node, ref in seen
+            if ref in seen:
+                continue
+            seen.add(ref)
+            deeper = before if last is None else before + ("   " if last else "│  ")
+            below = list(dict.fromkeys(node.requirements.values()))
+            stack += [(deeper, position == 0, one) for position, one in enumerate(reversed(below))]
+
+
+def make_graph(roots: Sequence[luigi.Task]) -> Graph:
+    """Return the graph of everything that some tasks require, however deep; no store is asked.
+
+    Raises:
+        CycleFound, ClosureTooLarge: when there is no such graph; a circle is drawn.
+        IdentityError, TaskBroken: when a task has no identity, or its `requires()` raises.
+    """
+    ground.begin_epoch()
+    found = closure(roots)
+    order: dict[str, None] = {}
+    open_refs: dict[str, Iterator[str]] = {}
+    for root in map(reference, roots):
+        waiting: str | None = root
+        while waiting is not None or open_refs:
+            if waiting in open_refs:
+                names = list(open_refs)
+                circle = [*names[names.index(waiting) :], waiting]
+                raise cycle([found.tasks[ref] for ref in circle])
+            if waiting is not None and waiting not in order:
+                open_refs[waiting] = iter(expand(found, waiting))
+            if not open_refs:
+                break
+            ref, rest = next(reversed(open_refs.items()))
+            waiting = next(rest, None)
+            if waiting is None:
+                del open_refs[ref]
+                order[ref] = None
+    nodes = {}
+    for ref in order:
+        task = found.tasks[ref]
+        requirements = {path: reference(one) for path, one in known_requirements(task).items()}
+        nodes[ref] = Node(ref, repr(task), requirements)
+    return Graph(tuple(dict.fromkeys(map(reference, roots))), nodes)
