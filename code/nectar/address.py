@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -74,6 +75,7 @@ def prefix_of(family: str) -> str:
     return family.replace(".", "/")
 
 
+@functools.lru_cache(maxsize=1024)
 def check_output_name(name: str) -> str:
     """Return `name` if it can be a file's name in a target.
 

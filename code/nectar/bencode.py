@@ -7,7 +7,6 @@ is why a hash over it is stable. Format: BEP 3, "The BitTorrent Protocol Specifi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Union
 
 Bencodable = Union[int, str, bytes, "list[Bencodable]", "tuple[Bencodable, ...]", Mapping[str, "Bencodable"]]
@@ -51,14 +50,66 @@ def _encode(value: Bencodable, parts: list[bytes]) -> None:
 
 
 def _encode_mapping(value: Mapping[str, Bencodable], parts: list[bytes]) -> None:
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"bencode has no form for a key that is a {type(key).__name__}")
     parts.append(b"d")
-    for raw, item in sorted(((_key(key), item) for key, item in value.items()), key=itemgetter(0)):
+    for key in sorted(value):  # the order of characters is the order of their UTF-8 bytes
+        raw = key.encode("utf-8")
         parts.append(b"%d:%b" % (len(raw), raw))
-        _encode(item, parts)
+        _encode(value[key], parts)
     parts.append(b"e")
 
 
-def _key(key: object) -> bytes:
-    if not isinstance(key, str):
-        raise TypeError(f"bencode has no form for a key that is a {type(key).__name__}")
-    return key.encode("utf-8")
+def decode(raw: bytes) -> Bencodable:
+    """Return what `encode` was given; byte strings come back as text.
+
+    Raises:
+        ValueError: where `raw` is not what `encode` writes, and nothing but that.
+    """
+    value, end = _decode(raw, 0)
+    if end != len(raw):
+        raise ValueError(f"something follows the value at byte {end}")
+    return value
+
+
+def _decode(raw: bytes, at: int) -> tuple[Bencodable, int]:
+    kind = raw[at : at + 1]
+    if kind == b"i":
+        end = raw.index(b"e", at)
+        return _canonical_int(raw[at + 1 : end], at), end + 1
+    if kind == b"l":
+        items: list[Bencodable] = []
+        at += 1
+        while raw[at : at + 1] != b"e":
+            item, at = _decode(raw, at)
+            items.append(item)
+        return items, at + 1
+    if kind == b"d":
+        return _decode_mapping(raw, at)
+    colon = raw.index(b":", at)
+    length = _canonical_int(raw[at:colon], at)
+    end = colon + 1 + length
+    if length < 0 or end > len(raw):
+        raise ValueError(f"a text of {length} bytes does not fit at byte {at}")
+    return raw[colon + 1 : end].decode("utf-8"), end
+
+
+def _decode_mapping(raw: bytes, at: int) -> tuple[dict[str, Bencodable], int]:
+    found: dict[str, Bencodable] = {}
+    at += 1
+    last: str | None = None
+    while raw[at : at + 1] != b"e":
+        key, after = _decode(raw, at)
+        if not isinstance(key, str) or (last is not None and key <= last):
+            raise ValueError(f"the keys of a mapping are not in order at byte {at}")
+        found[key], at = _decode(raw, after)
+        last = key
+    return found, at + 1
+
+
+def _canonical_int(digits: bytes, at: int) -> int:
+    number = int(digits)
+    if b"%d" % number != digits:
+        raise ValueError(f"a number is not written as bencode wants it at byte {at}")
+    return number

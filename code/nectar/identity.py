@@ -22,7 +22,6 @@ DEFAULT_OUTPUT = "out.txt"
 class Identity:
     """What a task is, for every process that ever asks: equal work has equal identities."""
 
-    document: Mapping[str, Any]  #: what was hashed, in full
     output_id: str  #: 64 hex digits
     key: str  #: 32 hex digits
 
@@ -68,7 +67,7 @@ def identify(document: Mapping[str, Any], *, datanectar_values: Mapping[str, str
     """Return the identity of a description; with `datanectar_values` its key is the one datanectar gave it."""
     full = output_id(document)
     key = full[:KEY_LENGTH] if datanectar_values is None else datanectar_key(datanectar_values)
-    return Identity(document, full, key)
+    return Identity(full, key)
 
 
 def datanectar_key(values: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import luigi
 from luigi.target import FileSystemTarget
@@ -23,7 +23,8 @@ from nectar.settings import Drift
 from nectar.stores import Inspection, State, Store
 from nectar.task import Task, code, ground
 from nectar.task.base import own_outputs, split_outputs
-from nectar.task.closure import Closure, closure, cycle, expand, reference, state_of
+from nectar.task.closure import Closure, closure, cycle, expand, is_wrapper, reference, state_of
+from nectar.task.running import remember_files
 
 
 class Action(str, Enum):
@@ -121,13 +122,22 @@ class Prepared:
 
 
 @dataclass(slots=True)
-class _Finding:
+class _Look:
     """What is known of one task while a plan is made."""
 
-    complete: bool
+    task: luigi.Task
+    wrapper: bool
+    outputs: tuple[str, ...] = ()  #: of its own, in a store
+    path: str | None = None
+    complete: bool = False
     reasons: tuple[Reason, ...] = ()
     blocked: bool = False  #: it can neither be used nor made
     drift: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what the task requires has to be looked at, too."""
+        return self.wrapper or not (self.complete or self.blocked or self.task.run is None)
 
 
 @dataclass(slots=True)
@@ -135,8 +145,11 @@ class _Survey:
     """What has been looked at."""
 
     closure: Closure
-    findings: dict[str, _Finding] = field(default_factory=dict)
-    owners: dict[object, str] = field(default_factory=dict)  #: target -> ref
+    looks: dict[str, _Look] = field(default_factory=dict)  #: by ref
+    owners: dict[str, str] = field(default_factory=dict)  #: place of an output -> ref
+    answers: dict[str, dict[Address, bool]] = field(default_factory=dict)  #: by store: where a record lies
+    stores: dict[str, Store] = field(default_factory=dict)
+    expanded: bool = False  #: requirements were taken in that have no part in identities
 
 
 class Force(str, Enum):
@@ -174,123 +187,51 @@ def _without_collection() -> Iterator[None]:
 
 def _plan(roots: Sequence[luigi.Task], force: Force) -> Prepared:
     survey = _Survey(closure(roots))
-    forced = set(map(reference, roots)) if force is not Force.NOTHING else set()
-    level = list(dict.fromkeys(map(reference, roots)))
+    root_refs = list(dict.fromkeys(map(reference, roots)))
+    level, ahead = root_refs, 1
     while level:
         for ref in level:
-            state = state_of(survey.closure.tasks[ref])
-            if state is not None:
-                state.forced = force is Force.ALL or ref in forced
-        _look_at(survey, level)
+            _see(survey, ref, forced=force is Force.ALL or (force is Force.ROOTS and ref in root_refs))
+        _ask(survey, level, ahead)
         wanted: dict[str, None] = {}
         for ref in level:
-            if _needs_requirements(survey, ref):
-                wanted.update(dict.fromkeys(expand(survey.closure, ref).values()))
-        level = [ref for ref in wanted if ref not in survey.findings]
-    tasks = survey.closure.tasks
+            if survey.looks[ref].goes_on:
+                wanted.update(dict.fromkeys(_requirements(survey, ref)))
+        level, ahead = [ref for ref in wanted if ref not in survey.looks], ahead * 2
     steps: dict[str, PlanStep] = {}
-    for ref in _in_order(survey, [reference(root) for root in roots]):
+    for ref in _in_order(survey, root_refs):
         steps[ref] = _step(survey, ref, steps)
-    plan = Plan(tuple(steps.values()), len(tasks))
-    return Prepared(plan, {ref: tasks[ref] for ref in steps})
-
-
-def _needs_requirements(survey: _Survey, ref: str) -> bool:
-    task = survey.closure.tasks[ref]
-    if isinstance(task, luigi.WrapperTask):
-        return True
-    finding = survey.findings[ref]
-    return not finding.complete and not finding.blocked and task.run is not None
-
-
-def _look_at(survey: _Survey, refs: Sequence[str]) -> None:
-    """Find out which tasks are complete, asking each store once for all that it has of them."""
-    asked: dict[str, tuple[Store, dict[str, Address]]] = {}
-    for ref in refs:
-        task = survey.closure.tasks[ref]
-        _claim_targets(survey, ref, task)
-        if isinstance(task, luigi.WrapperTask):
-            survey.findings[ref] = _Finding(True)
-        elif isinstance(task, Task) and own_outputs(task):
-            store = task.target_store()
-            asked.setdefault(store.url, (store, {}))[1][ref] = task.target_address()
-        else:
-            survey.findings[ref] = _foreign(task)
-    for store, addresses in asked.values():
-        present = store.present(addresses.values())
-        for ref, address in addresses.items():
-            known = address in present
-            found = store.inspect(address, _names(survey, ref)) if store.checks_in_plans or not known else None
-            survey.findings[ref] = _own(_task(survey, ref), found)
-
-
-def _names(survey: _Survey, ref: str) -> tuple[str, ...]:
-    return own_outputs(_task(survey, ref))
-
-
-def _task(survey: _Survey, ref: str) -> Task:
-    task = survey.closure.tasks[ref]
-    assert isinstance(task, Task)
-    return task
-
-
-def _own(task: Task, found: Inspection | None) -> _Finding:
-    """Judge a task with outputs of its own; `found` is None where a record is present and not looked into."""
-    if task.wants_force():
-        return _Finding(False, (Reason(Why.FORCED),))
-    if found is not None and not found.complete:
-        if found.newer:
-            return _Finding(False, (Reason(Why.NEWER, f"{found.problem}; update Nectar"),), blocked=True)
-        why = {State.MISSING: Why.NO_TARGET, State.LEFTOVER: Why.LEFTOVER}.get(found.state, Why.INVALID)
-        detail = found.problem or ("files without a record" if why is Why.LEFTOVER else "")
-        return _Finding(False, (Reason(why, detail),))
-    missing = [str(one) for one in split_outputs(task)[1] if not one.exists()] if _may_be_mixed(task) else []
-    if missing:
-        return _Finding(False, tuple(Reason(Why.FOREIGN_MISSING, name) for name in missing))
-    policy = task.drift_policy()
-    drift = (
-        policy is not Drift.IGNORE
-        and found is not None
-        and found.record is not None
-        and code.drifted(type(task), found.record.code)
+    return Prepared(
+        Plan(tuple(steps.values()), len(survey.closure.tasks)), {ref: survey.looks[ref].task for ref in steps}
     )
-    if drift and policy is Drift.RERUN:
-        return _Finding(False, (Reason(Why.DRIFT, "the task's code is not that of its record"),))
-    return _Finding(True, drift=drift)
 
 
-def _may_be_mixed(task: Task) -> bool:
-    return type(task).output is not Task.output
+def _requirements(survey: _Survey, ref: str) -> tuple[str, ...]:
+    if ref not in survey.closure.requirements:
+        survey.expanded = True
+    return expand(survey.closure, ref)
 
 
-def _foreign(task: luigi.Task) -> _Finding:
-    """Judge a task whose completeness is luigi's business."""
-    if task.run is not None and not flatten(task.output()) and type(task).complete in _PLAIN_COMPLETES:
-        return _Finding(False, (Reason(Why.NEVER_COMPLETE, "no output says that it was done"),))
-    if task.complete():
-        return _Finding(True)
-    if task.run is None:
-        listed = ", ".join(_place(one) for one in flatten(task.output()))
-        return _Finding(False, (Reason(Why.EXTERNAL_MISSING, listed),))
-    missing = [_place(one) for one in flatten(task.output()) if not one.exists()]
-    return _Finding(False, tuple(Reason(Why.FOREIGN_MISSING, name) for name in missing))
+# Looking
 
 
-_PLAIN_COMPLETES = (luigi.Task.complete, Task.complete)
-
-
-def _place(target: Any) -> str:
-    return str(target) if hasattr(target, "path") else repr(target)
-
-
-def _claim_targets(survey: _Survey, ref: str, task: luigi.Task) -> None:
-    """Make sure that no two tasks write to one place."""
-    places: list[object] = []
-    if isinstance(task, Task) and own_outputs(task):
-        places.append(task.target_address())
-    if task.run is not None and (not isinstance(task, Task) or _may_be_mixed(task)):
-        foreign = split_outputs(task)[1] if isinstance(task, Task) else flatten(task.output())
-        places += [str(one.path) for one in foreign if isinstance(one, FileSystemTarget)]
+def _see(survey: _Survey, ref: str, *, forced: bool) -> None:
+    """Take a task in, and make sure that it shares no place with another."""
+    task = survey.closure.tasks[ref]
+    look = survey.looks[ref] = _Look(task, is_wrapper(task))
+    state = state_of(task)
+    places: list[str] = []
+    if state is not None:
+        assert isinstance(task, Task)
+        state.forced = forced
+        look.outputs = own_outputs(task)
+        if look.outputs:
+            look.path = task.target_address().path
+            places.append(look.path)
+    if state is None or _may_be_mixed(task):
+        foreign = flatten(task.output()) if state is None else split_outputs(task)[1]
+        if task.run is not None:
+            places += [str(one.path) for one in foreign if isinstance(one, FileSystemTarget)]
     for place in places:
         other = survey.owners.setdefault(place, ref)
         if other != ref:
@@ -300,48 +241,160 @@ def _claim_targets(survey: _Survey, ref: str, task: luigi.Task) -> None:
             )
 
 
+def _ask(survey: _Survey, refs: Sequence[str], ahead: int) -> None:
+    """Find out which tasks are complete, asking each store once for all that it has of them."""
+    asking: dict[str, tuple[Store, list[str]]] = {}
+    for ref in refs:
+        look = survey.looks[ref]
+        if look.wrapper:
+            look.complete = True
+        elif look.outputs:
+            store = cast(Task, look.task).target_store()
+            asking.setdefault(store.url, (store, []))[1].append(ref)
+        else:
+            _judge_foreign(look)
+    for store, of_store in asking.values():
+        present = None if store.checks_in_plans else _present(survey, store, of_store, ahead)
+        for ref in of_store:
+            look = survey.looks[ref]
+            task = cast(Task, look.task)
+            address = task.target_address()
+            known = present is not None and present[address]
+            _judge_own(look, task, None if known else store.inspect(address, look.outputs))
+
+
+def _present(survey: _Survey, store: Store, refs: Sequence[str], ahead: int) -> Mapping[Address, bool]:
+    """Ask a store where records lie, also for what will be asked next if these are not complete.
+
+    Each question of a plan looks twice as many generations ahead as the one before it: so a chain of N tasks needs
+    log N questions, each of which costs at least one request, and a complete root needs one.
+    """
+    answers = survey.answers.setdefault(store.url, {})
+    asked: dict[Address, None] = {}
+    seen: set[str] = set()
+    level = list(refs)
+    for _ in range(ahead):
+        seen.update(level)
+        for ref in level:
+            task = survey.closure.tasks[ref]
+            if state_of(task) is not None and own_outputs(cast(Task, task)):
+                if cast(Task, task).target_store() is store:
+                    asked[cast(Task, task).target_address()] = None
+        if all(address in answers for address in asked):
+            break  # what an earlier question has answered
+        known = survey.closure.requirements
+        level = [one for one in dict.fromkeys(o for ref in level for o in known.get(ref, ())) if one not in seen]
+    unknown = [address for address in asked if address not in answers]
+    if unknown:
+        present = store.present(unknown)
+        answers.update((address, address in present) for address in unknown)
+    return answers
+
+
+# Judging
+
+
+def _judge_own(look: _Look, task: Task, found: Inspection | None) -> None:
+    """Judge a task with outputs of its own; `found` is None where a record is present and not looked into."""
+    if task.wants_force():
+        look.reasons = (Reason(Why.FORCED),)
+        return
+    if found is not None and not found.complete:
+        if found.newer:
+            look.reasons, look.blocked = (Reason(Why.NEWER, f"{found.problem}; update Nectar"),), True
+            return
+        if found.state is State.MISSING:
+            look.reasons = _NO_TARGET
+            return
+        why = Why.LEFTOVER if found.state is State.LEFTOVER else Why.INVALID
+        look.reasons = (Reason(why, found.problem or ("files without a record" if why is Why.LEFTOVER else "")),)
+        return
+    missing = [str(one) for one in split_outputs(task)[1] if not one.exists()] if _may_be_mixed(task) else []
+    if missing:
+        look.reasons = tuple(Reason(Why.FOREIGN_MISSING, name) for name in missing)
+        return
+    record = found.record if found is not None else None
+    if found is not None and record is not None:
+        remember_files(task, record, found.stamp)
+        policy = task.drift_policy()
+        look.drift = policy is not Drift.IGNORE and code.drifted(type(task), record.code)
+        if look.drift and policy is Drift.RERUN:
+            look.reasons = (Reason(Why.DRIFT, "the task's code is not that of its record"),)
+            look.drift = False
+            return
+    look.complete = True
+
+
+_NO_TARGET = (Reason(Why.NO_TARGET),)
+
+
+def _may_be_mixed(task: luigi.Task) -> bool:
+    return type(task).output is not Task.output
+
+
+def _judge_foreign(look: _Look) -> None:
+    """Judge a task whose completeness is luigi's business."""
+    task = look.task
+    if task.run is not None and not flatten(task.output()) and type(task).complete in _PLAIN_COMPLETES:
+        look.reasons = (Reason(Why.NEVER_COMPLETE, "no output says that it was done"),)
+    elif task.complete():
+        look.complete = True
+    elif task.run is None:
+        listed = ", ".join(_place(one) for one in flatten(task.output()))
+        look.reasons = (Reason(Why.EXTERNAL_MISSING, listed),)
+    else:
+        missing = [_place(one) for one in flatten(task.output()) if not one.exists()]
+        look.reasons = tuple(Reason(Why.FOREIGN_MISSING, name) for name in missing)
+
+
+_PLAIN_COMPLETES = (luigi.Task.complete, Task.complete)
+
+
+def _place(target: Any) -> str:
+    return str(target) if hasattr(target, "path") else repr(target)
+
+
+# Putting in order
+
+
 def _in_order(survey: _Survey, roots: Sequence[str]) -> Iterator[str]:
     """Yield what was looked at, requirements first."""
+    if not survey.expanded:  # the closure is in this order, and has no circle
+        yield from (ref for ref in survey.closure.tasks if ref in survey.looks)
+        return
     done: set[str] = set()
     for root in roots:
-        stack: list[tuple[str, Iterator[str]]] = []
-        open_refs: dict[str, None] = {}
+        open_refs: dict[str, Iterator[str]] = {}
         waiting: str | None = root
-        while waiting is not None or stack:
-            if waiting is not None:
-                if waiting in open_refs:
-                    names = list(open_refs)
-                    circle = [*names[names.index(waiting) :], waiting]
-                    raise cycle([survey.closure.tasks[ref] for ref in circle])
-                if waiting not in done:
-                    open_refs[waiting] = None
-                    stack.append((waiting, iter(_looked_at_requirements(survey, waiting))))
-            waiting = None
-            if not stack:
+        while waiting is not None or open_refs:
+            if waiting in open_refs:
+                names = list(open_refs)
+                circle = [*names[names.index(waiting) :], waiting]
+                raise cycle([survey.closure.tasks[ref] for ref in circle])
+            if waiting is not None and waiting not in done:
+                open_refs[waiting] = iter(_looked_at_requirements(survey, waiting))
+            if not open_refs:
                 break
-            ref, rest = stack[-1]
+            ref, rest = next(reversed(open_refs.items()))
             waiting = next(rest, None)
             if waiting is None:
-                stack.pop()
                 del open_refs[ref]
                 done.add(ref)
                 yield ref
 
 
 def _looked_at_requirements(survey: _Survey, ref: str) -> tuple[str, ...]:
-    if not _needs_requirements(survey, ref):
-        return ()
-    return tuple(dict.fromkeys(survey.closure.requirements[ref].values()))
+    return survey.closure.requirements[ref] if survey.looks[ref].goes_on else ()
 
 
 def _step(survey: _Survey, ref: str, before: Mapping[str, PlanStep]) -> PlanStep:
-    task, finding = survey.closure.tasks[ref], survey.findings[ref]
+    look = survey.looks[ref]
     requirements = _looked_at_requirements(survey, ref)
-    reasons = finding.reasons
-    action = Action.SKIP if finding.complete else Action.RUN
-    if finding.blocked or (task.run is None and not finding.complete):
+    reasons = look.reasons
+    action = Action.SKIP if look.complete else Action.RUN
+    if look.blocked or (look.task.run is None and not look.complete):
         action = Action.BLOCKED
-    elif isinstance(task, luigi.WrapperTask):
+    elif look.wrapper:
         running = [one for one in requirements if before[one].action is not Action.SKIP]
         action = Action.RUN if running else Action.SKIP
         reasons = tuple(Reason(Why.REQUIRED, before[one].task) for one in running[:1])
@@ -350,5 +403,4 @@ def _step(survey: _Survey, ref: str, before: Mapping[str, PlanStep]) -> PlanStep
         if blocking:
             action = Action.BLOCKED
             reasons = (*reasons, *(Reason(Why.BLOCKED_BY, name) for name in blocking))
-    path = task.target_address().path if isinstance(task, Task) and own_outputs(task) else None
-    return PlanStep(ref, repr(task), action, reasons, path, requirements, finding.drift)
+    return PlanStep(ref, repr(look.task), action, reasons, look.path, requirements, look.drift)

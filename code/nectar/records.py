@@ -120,13 +120,30 @@ _encode_text = json.encoder.encode_basestring
 _encode_tree = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
+class Encoded(dict[str, Any]):
+    """A JSON object that is written again and again as it is, and keeps its text."""
+
+    text: str
+
+    def __init__(self, members: Mapping[str, Any]) -> None:
+        super().__init__(members)
+        self.text = _encode_tree(members)
+
+
 def _encode(value: Any) -> str:
     kind = type(value)
     if kind is str:
         return _encode_text(value)
+    if kind is Encoded:
+        return str(value.text)
     if kind is int:
         return str(value)
-    return "null" if value is None else _encode_tree(value)
+    if value or kind is float or kind not in _EMPTY:
+        return _encode_tree(value)
+    return _EMPTY[kind]
+
+
+_EMPTY = {dict: "{}", list: "[]", bool: "false", type(None): "null"}
 
 
 def parse(raw: bytes, address: Address) -> Record:
@@ -205,9 +222,10 @@ def new_attempt_id(address: Address, now: datetime) -> str:
     return f"{now:%Y%m%dT%H%M%S%f}-{address.key}-{secrets.token_hex(3)}"
 
 
-def attempt_is_of(attempt: str, address: Address) -> bool:
-    """Say whether an attempt's name tells of this target."""
-    return attempt.split("-")[1:2] == [address.key]
+def attempt_key(attempt: str) -> str | None:
+    """Return the key of the target that an attempt's name tells of, None for what is no attempt's name."""
+    parts = attempt.split("-")
+    return parts[1] if len(parts) == 3 else None
 
 
 def utc_now() -> datetime:

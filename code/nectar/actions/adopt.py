@@ -16,7 +16,7 @@ from nectar.records import Record
 from nectar.stores import Finished, Inspection, State, Store
 from nectar.task import Task
 from nectar.task.base import own_outputs
-from nectar.task.closure import identify
+from nectar.task.closure import document_of, identify
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def adopt(task: luigi.Task, folder: Path | None = None) -> Adopted:
         record = Record(
             address=address,
             output_id=identity.output_id,
-            identity=identity.document,
+            identity=document_of(task),
             files=files,
             started_at=now,
             ended_at=records.utc_now(),

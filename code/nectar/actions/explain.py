@@ -15,7 +15,7 @@ from nectar.plans import Action, PlanStep, Prepared, Reason, Why, make_plan
 from nectar.records import Record
 from nectar.stores import Store
 from nectar.task import Task, code
-from nectar.task.closure import identify
+from nectar.task.closure import document_of
 
 MOST_RECORDS = 200  #: read to find the target that a new one differs least from
 
@@ -110,7 +110,7 @@ def _explain(step: PlanStep, prepared: Prepared) -> Explanation:
     nearest = _nearest(task)
     if nearest is None:
         return Explanation(step.task, step.action, step.path, step.reasons, silence="it was never made here")
-    changes = identity.changes(nearest.identity, identify(task).document)
+    changes = identity.changes(nearest.identity, document_of(task))
     return Explanation(
         step.task,
         step.action,
@@ -145,7 +145,7 @@ def _drift(task: Task, record: Record | None) -> Iterable[PartChange]:
 
 def _nearest(task: Task) -> Record | None:
     """Return the record of the same task class whose identity differs least, the newest of equals."""
-    document = identify(task).document
+    document = document_of(task)
     found = [
         (len(identity.changes(record.identity, document)), -record.ended_at.timestamp(), record)
         for record in _records(task.target_store(), task.target_address().prefix)

@@ -269,7 +269,8 @@ def _reporting(task: luigi.Task, ref: str, tell: Tell) -> Iterator[None]:
     try:
         yield
     finally:
-        task.__dict__.update(dict.fromkeys(functions))
+        for name in functions:
+            task.__dict__.pop(name, None)
 
 
 def last_line(error: BaseException) -> str:

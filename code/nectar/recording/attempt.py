@@ -32,6 +32,7 @@ class Work:
     subject: str  #: how messages name the task
     address: Address
     identity: Identity
+    document: Mapping[str, Any]  #: what the identity is made of
     store: Store
     outputs: tuple[str, ...]  #: names of its own output files
     foreign: tuple[str, ...]  #: its outputs that lie elsewhere, as text
@@ -106,7 +107,7 @@ class Attempt:
         record = Record(
             address=work.address,
             output_id=work.identity.output_id,
-            identity=work.identity.document,
+            identity=work.document,
             files=files,
             started_at=self._started_at,
             ended_at=records.utc_now(),

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 
 from nectar import errors
 from nectar.recording.attempt import Attempt, Outcome
-from nectar.stores import Finished, State, Store
+from nectar.stores import Commitment, Finished, State, Store
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     attempt: Attempt
     finished: Finished
-    tell: Callable[[Outcome], None]
+    published: Callable[[Commitment], None]
+    lost: Callable[[Outcome], None]
 
 
 @dataclass(slots=True)
@@ -32,9 +33,15 @@ class Group:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, attempt: Attempt, finished: Finished, tell: Callable[[Outcome], None]) -> None:
-        """Let an attempt wait; `tell` hears how it ended."""
-        self._waiting.append(_Waiting(attempt, finished, tell))
+    def add(
+        self,
+        attempt: Attempt,
+        finished: Finished,
+        published: Callable[[Commitment], None],
+        lost: Callable[[Outcome], None],
+    ) -> None:
+        """Let an attempt wait; `published` hears of its commit, `lost` how it ended when the store failed."""
+        self._waiting.append(_Waiting(attempt, finished, published, lost))
 
     def commit(self) -> dict[str, errors.StoreError]:
         """Publish all that waits; return the error of each attempt that could not be, by attempt.
@@ -54,7 +61,7 @@ class Group:
                 failed.update(_sort_out(store, members, error))
             else:
                 for one, commitment in zip(members, commitments, strict=True):
-                    one.tell(one.attempt.published(commitment))
+                    one.published(commitment)
         return failed
 
 
@@ -69,9 +76,9 @@ def _sort_out(store: Store, members: list[_Waiting], error: errors.StoreError) -
             continue
         if found.state is State.COMPLETE and found.record is not None and found.record.attempt == name:
             # It is there, but nobody knows whether it would outlive a power loss: the next run finds it.
-            one.tell(Outcome(name, True, f"{one.finished.staging.address}/log", str(error)))
+            one.lost(Outcome(name, True, f"{one.finished.staging.address}/log", str(error)))
         else:
-            one.tell(_failed(one.attempt, name, error))
+            one.lost(_failed(one.attempt, name, error))
         failed[name] = error
     return failed
 

@@ -8,14 +8,21 @@ import time
 
 from nectar import records
 from nectar.address import Address
-from nectar.records import ATTEMPT_NAME, STDERR_NAME
+from nectar.recording.log_bounds import bound
+from nectar.recording.run import current as current_run
+from nectar.records import ATTEMPT_NAME, STDERR_NAME, STDOUT_NAME
 from nectar.stores import Lease, Staging, Store
 
 FIRST_WAIT_S = 0.02
 LONGEST_WAIT_S = 0.5
 
-#: leases that this process holds, by store and address
+#: leases that this process holds, by process, store and address
 _held: dict[tuple[int, str, Address], Lease] = {}
+#: those that another had when this process asked for them
+_refused: set[tuple[int, str, Address]] = set()
+#: keys with a staged attempt when a run first looked, by run, process, store and prefix
+_staged: dict[tuple[str, int, str, str], frozenset[str]] = {}
+_MOST_PREFIXES = 1000
 
 
 def take(store: Store, address: Address) -> bool:
@@ -29,6 +36,7 @@ def take(store: Store, address: Address) -> bool:
         return True
     lease = store.lease(address)
     if lease is None:
+        _refused.add(place)
         return False
     _held[place] = lease
     return True
@@ -61,6 +69,27 @@ def release(store: Store, address: Address) -> None:
         lease.release()
 
 
+def may_hide_dead(store: Store, address: Address) -> bool:
+    """Say whether a staged attempt at an address may be there, for whoever has just taken the lease on it.
+
+    A run looks once at all attempts under a prefix, and again where it was refused the lease: whoever had it may have
+    died since.
+
+    Raises:
+        StoreUnreachable: when the store cannot be read.
+    """
+    place = (os.getpid(), store.url, address)
+    if place in _refused:
+        _refused.discard(place)
+        return True
+    prefix = (current_run().id, os.getpid(), store.url, address.prefix)
+    if prefix not in _staged:
+        if len(_staged) >= _MOST_PREFIXES:
+            _staged.clear()
+        _staged[prefix] = frozenset(store.staged(address.prefix))
+    return address.key in _staged[prefix]
+
+
 def bury_the_dead(store: Store, address: Address, reason: str = "its process died") -> list[str]:
     """End the attempts whose process is gone, keeping their logs; return the places of these.
 
@@ -83,6 +112,9 @@ def bury_the_dead(store: Store, address: Address, reason: str = "its process die
             log.write(f"the attempt ended here: {reason}\n")
         with contextlib.suppress(OSError), open(os.path.join(folder, ATTEMPT_NAME), "wb") as file:
             file.write(records.json_lines(document))
+        for name in (STDOUT_NAME, STDERR_NAME):  # the middle of a long log may be a hole
+            with contextlib.suppress(OSError):
+                bound(os.path.join(folder, name))
         place = store.abandon(Staging(address, attempt.attempt, folder), keep_logs=True)
         if place is not None:
             places.append(place)

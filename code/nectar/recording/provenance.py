@@ -13,17 +13,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nectar.records import Encoded
+
 GIT_TIMEOUT_S = 10.0
 
 
-def provenance(root: Path) -> dict[str, Any]:
-    """Return what a record says of this process; what does not change is found out once a process."""
-    return {
-        **_host(os.getpid()),
-        "git": git_state(root, os.getpid()),
-        "versions": _versions(len(sys.modules)),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
+def provenance(root: Path) -> Encoded:
+    """Return what a record says of this process; what does not change is found out once a process.
+
+    The peak memory is that of the process, rounded up to a mebibyte.
+    """
+    peak = -(-resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024) << 20
+    return _provenance(root, os.getpid(), len(sys.modules), peak)
+
+
+@functools.lru_cache(maxsize=4)
+def _provenance(root: Path, process: int, loaded: int, peak_memory_bytes: int) -> Encoded:
+    return Encoded(
+        {
+            **_host(process),
+            "git": git_state(root, process),
+            "versions": _versions(loaded),
+            "peak_memory_bytes": peak_memory_bytes,
+        }
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -42,9 +42,7 @@ def seal(folder: str, outputs: Sequence[str], subject: str) -> tuple[FileEntry, 
     for name in names:
         path = f"{folder}/{name}"
         _end_writing(path, name, subject)
-        os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & _NO_WRITING)  # a child left over may know its name
-        size, digest = digest_of(path)
-        entries.append(FileEntry(name, name, size, digest))
+        entries.append(FileEntry(name, name, *_close_for_ever(path)))
     for log in os.listdir(f"{folder}/log"):
         _end_writing(f"{folder}/log/{log}", log, subject)
     return tuple(entries)
@@ -52,12 +50,30 @@ def seal(folder: str, outputs: Sequence[str], subject: str) -> tuple[FileEntry, 
 
 def digest_of(path: str) -> tuple[int, str]:
     """Return the size in bytes and the sha256 of a file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _digest(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _close_for_ever(path: str) -> tuple[int, str]:
+    """Take the right to write from a file, and return its size and sha256."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        os.fchmod(descriptor, mode & _NO_WRITING)  # a child left over may know its name
+        return _digest(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(descriptor: int) -> tuple[int, str]:
     size = 0
     digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            size += len(block)
-            digest.update(block)
+    while block := os.read(descriptor, _BLOCK):
+        size += len(block)
+        digest.update(block)
     return size, digest.hexdigest()
 
 

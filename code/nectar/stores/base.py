@@ -6,7 +6,7 @@ decides what should be made; it answers what is there, stages attempts, and publ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import BinaryIO, Protocol
@@ -33,6 +33,7 @@ class Inspection:
     record: Record | None = None  #: where it could be read
     version: str | None = None  #: names the bytes of the record; None where there are none
     problem: str | None = None  #: why it is INVALID, one sentence
+    stamp: Hashable = None  #: of a COMPLETE: for `Store.unchanged`
     newer: bool = False  #: of an INVALID: a newer Nectar made it, and it must be left as it is
     files: tuple[str, ...] = ()  #: of a LEFTOVER: the files that lie there
 
@@ -67,6 +68,7 @@ class Commitment:
 
     won: bool  #: False: another attempt's target was there first, and stays
     record: Record  #: the record that is in force
+    stamp: Hashable = None  #: for `Store.unchanged`
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,13 @@ class Store(Leasing, Protocol):
             StoreUnreachable: when the store cannot answer.
         """
 
+    def unchanged(self, address: Address, stamp: Hashable) -> bool:
+        """Say whether the record at an address is the one that had this stamp; cheaper than to inspect it again.
+
+        Raises:
+            StoreUnreachable: when the store cannot answer.
+        """
+
     def stage(self, address: Address, attempt: str) -> Staging:
         """Make the place of a new attempt.
 
@@ -186,6 +195,13 @@ class Store(Leasing, Protocol):
 
         Raises:
             StoreUnreachable: when the store cannot be written.
+        """
+
+    def staged(self, prefix: str) -> set[str]:
+        """Return the keys of the targets under a prefix at which attempts are staged: at work, or dead.
+
+        Raises:
+            StoreUnreachable: when the store cannot be read.
         """
 
     def quarantine(self, address: Address, reason: str) -> str | None:

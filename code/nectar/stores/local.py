@@ -16,7 +16,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -100,7 +100,8 @@ class LocalStore:
                 return Inspection(State.INVALID, problem=f"the record of `{address}` is a symbolic link")
             raise
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
                 return Inspection(State.INVALID, problem=f"the record of `{address}` is not a file")
             raw = _read_all(descriptor)
         finally:
@@ -114,7 +115,15 @@ class LocalStore:
         problem = _first_problem(folder, record, outputs)
         if problem is not None:
             return Inspection(State.INVALID, record, version, f"{problem} in `{address}`")
-        return Inspection(State.COMPLETE, record, version)
+        return Inspection(State.COMPLETE, record, version, stamp=_stamp(found))
+
+    def unchanged(self, address: Address, stamp: Hashable) -> bool:
+        try:
+            return _stamp(os.stat(f"{self._place(address)}/{RECORD_NAME}", follow_symlinks=False)) == stamp
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            self._fail(error, "read")
 
     def walk(self, prefix: str = "") -> Iterator[Address]:
         self._check_root()
@@ -179,11 +188,9 @@ class LocalStore:
 
     def commit(self, finished: Sequence[Finished]) -> list[Commitment]:
         try:
-            for one in finished:
-                with open(f"{one.staging.path}/{RECORD_NAME}", "xb", buffering=0) as file:
-                    file.write(one.record.to_bytes())
+            stamps = [_write_record(one) for one in finished]
             self._make_durable([one.staging.path for one in finished])
-            commitments = [self._publish(one) for one in finished]
+            commitments = [self._publish(one, stamp) for one, stamp in zip(finished, stamps, strict=True)]
             if self._durability is not Durability.NONE:
                 for prefix in {one.staging.address.prefix for one in finished}:
                     self._sync_names(prefix)
@@ -215,12 +222,12 @@ class LocalStore:
             renaming.sync_path(folder)
         self._synced_prefixes.add(prefix)
 
-    def _publish(self, one: Finished) -> Commitment:
+    def _publish(self, one: Finished, stamp: Hashable) -> Commitment:
         staging, place = one.staging, self._place(one.staging.address)
         while True:
             try:
                 self._rename_new(staging, place)
-                return Commitment(True, one.record)
+                return Commitment(True, one.record, stamp)
             except FileExistsError:
                 pass
             # Only who holds the lock replaces anything, so what is found here stays until it is exchanged.
@@ -229,10 +236,10 @@ class LocalStore:
                 refuse_newer(found)
                 if found.complete and found.record is not None and found.version != one.replaces:
                     shutil.rmtree(staging.path)
-                    return Commitment(False, found.record)
+                    return Commitment(False, found.record, found.stamp)
                 if found.state is not State.MISSING:
                     self._replace(staging, place)
-                    return Commitment(True, one.record)
+                    return Commitment(True, one.record, stamp)
 
     def _rename_new(self, staging: Staging, place: str) -> None:
         try:
@@ -288,10 +295,18 @@ class LocalStore:
             self._fail(error, "written")
         return f"{kept}/{staging.attempt}"
 
+    def staged(self, prefix: str) -> set[str]:
+        names = _names_in(f"{self.root}/{prefix}/{STAGING}", self)
+        return {key for key in map(records.attempt_key, names) if key is not None}
+
     def lease(self, address: Address) -> HeldLock | None:
+        lock_file, name = f"{self.root}/{LOCKS}", f"lease:{address.path}"
         try:
-            os.makedirs(self.root, exist_ok=True)
-            return try_lock(f"{self.root}/{LOCKS}", f"lease:{address.path}")
+            try:
+                return try_lock(lock_file, name)
+            except FileNotFoundError:
+                os.makedirs(self.root, exist_ok=True)
+                return try_lock(lock_file, name)
         except OSError as error:
             self._fail(error, "written")
 
@@ -390,9 +405,21 @@ class LocalReader:
         found = [AttemptPlace(name, False, f"{kept}/{name}") for name in _names_in(f"{root}/{kept}", self._store)]
         if staged:
             place = f"{address.prefix}/{STAGING}"
-            names = [name for name in _names_in(f"{root}/{place}", self._store) if address.key in name]
-            found += [AttemptPlace(one, True, f"{place}/{one}") for one in names if records.attempt_is_of(one, address)]
+            names = _names_in(f"{root}/{place}", self._store)
+            of_this = [name for name in names if records.attempt_key(name) == address.key]
+            found += [AttemptPlace(name, True, f"{place}/{name}") for name in of_this]
         return sorted(found, key=lambda place: place.attempt)
+
+
+def _write_record(one: Finished) -> Hashable:
+    with open(f"{one.staging.path}/{RECORD_NAME}", "xb", buffering=0) as file:
+        file.write(one.record.to_bytes())
+        return _stamp(os.fstat(file.fileno()))
+
+
+def _stamp(found: os.stat_result) -> Hashable:
+    """Return what tells one record's file from every other: renames leave it as it is, writing does not."""
+    return hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
 
 
 def _names_in(folder: str, store: LocalStore) -> list[str]:

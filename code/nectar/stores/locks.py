@@ -29,7 +29,8 @@ class _ThreadLock:
         self.lock = threading.Lock()
 
 
-_descriptors: dict[tuple[int, str], int] = {}
+#: by process and path: the descriptor, and the device and inode of the file
+_descriptors: dict[tuple[int, str], tuple[int, int, int]] = {}
 _threads: weakref.WeakValueDictionary[tuple[int, str, int], _ThreadLock] = weakref.WeakValueDictionary()
 _guard = threading.Lock()
 
@@ -93,21 +94,23 @@ def _place(lock_file: str, name: str) -> tuple[int, int, _ThreadLock]:
     offset = int.from_bytes(hashlib.sha256(name.encode("utf-8")).digest()[:7], "big")
     process = os.getpid()
     with _guard:
-        if not _is_open(_descriptors.get((process, lock_file)), lock_file):
+        known = _descriptors.get((process, lock_file))
+        if known is None or not _is_still_there(known, lock_file):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            _descriptors[process, lock_file] = os.open(lock_file, flags, 0o666)
+            descriptor = os.open(lock_file, flags, 0o666)
+            found = os.fstat(descriptor)
+            known = _descriptors[process, lock_file] = (descriptor, found.st_dev, found.st_ino)
         thread_lock = _threads.setdefault((process, lock_file, offset), _ThreadLock())
-        return _descriptors[process, lock_file], offset, thread_lock
+        return known[0], offset, thread_lock
 
 
-def _is_open(descriptor: int | None, lock_file: str) -> bool:
+def _is_still_there(known: tuple[int, int, int], lock_file: str) -> bool:
     """Say whether a descriptor is of the file that has the name now: somebody may have removed the store."""
-    if descriptor is None:
-        return False
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(lock_file, follow_symlinks=False))
+        found = os.stat(lock_file, follow_symlinks=False)
     except OSError:
         return False
+    return known[1:] == (found.st_dev, found.st_ino)
 
 
 def _forget_in_child() -> None:

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -76,7 +76,11 @@ class MemoryStore:
                 found = "is missing" if raw_file is None else f"has {len(raw_file)} bytes"
                 problem = f"the file `{entry.name}` {found}, its record says {entry.size} bytes, in `{address}`"
                 return Inspection(State.INVALID, record, version, problem)
-        return Inspection(State.COMPLETE, record, version)
+        return Inspection(State.COMPLETE, record, version, stamp=version)
+
+    def unchanged(self, address: Address, stamp: Hashable) -> bool:
+        raw = self.folders.get(address.path, _Held()).files.get(RECORD_NAME)
+        return raw is not None and hashlib.sha256(raw).hexdigest() == stamp
 
     def stage(self, address: Address, attempt: str) -> Staging:
         path = os.path.join(self.disk, "staging", attempt)
@@ -126,6 +130,10 @@ class MemoryStore:
         self._staged.pop(staging.attempt, None)
         shutil.rmtree(staging.path, ignore_errors=True)  # a child left over may still write there
 
+    def staged(self, prefix: str) -> set[str]:
+        found = list(self._staged.values())
+        return {staging.address.key for staging in found if staging.address.prefix == prefix}
+
     def lease(self, address: Address) -> MemoryLease | None:
         with self._guard:
             if address in self._leased:
@@ -161,7 +169,7 @@ class MemoryStore:
             return MemoryReader(self, address, address.path)
         return MemoryReader(self, address, f"{address.prefix}/.attempts/{address.key}/{attempt}", attempt)
 
-    def staged(self, attempt: str | None) -> Staging | None:
+    def staging_of(self, attempt: str | None) -> Staging | None:
         """Return where an attempt is at work, None if it is not."""
         return self._staged.get(attempt or "")
 
@@ -190,7 +198,7 @@ class MemoryReader:
         self._attempt = attempt
 
     def path(self, name: str) -> str:
-        staging = self._store.staged(self._attempt)
+        staging = self._store.staging_of(self._attempt)
         if staging is not None:
             return os.path.join(staging.path, name)
         raw = self._store.folders.get(self._folder, _Held()).files.get(name)
@@ -207,7 +215,7 @@ class MemoryReader:
         return copy
 
     def open(self, name: str) -> BinaryIO:
-        if self._store.staged(self._attempt) is not None:
+        if self._store.staging_of(self._attempt) is not None:
             return open(self.path(name), "rb")
         raw = self._store.folders.get(self._folder, _Held()).files.get(name)
         if raw is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
@@ -13,7 +14,7 @@ from luigi.task import flatten, task_id_str
 from nectar import errors, identity, settings, stores
 from nectar.address import Address, check_output_name, prefix_of
 from nectar.identity import DEFAULT_OUTPUT, Identity
-from nectar.parameters import MASK, canonical, is_private, private_digest, shown
+from nectar.parameters import MASK, Canonical, canonical, is_private, private_digest, shown
 from nectar.recording.run import current as current_run
 from nectar.settings import Drift, IdentityScheme
 from nectar.stores import Staging, Store
@@ -61,43 +62,61 @@ class Task(luigi.Task, metaclass=TaskRegister):
     #: True for a task whose identity looks into a file
     reads_file: ClassVar[bool] = False
 
+    # By these a task tells of its progress; whoever runs it sets them on the instance for as long.
+    set_tracking_url: Any = None
+    set_status_message: Any = None
+    set_progress_percentage: Any = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Not super().__init__(): luigi's would find all parameters and their values again, twice.
         values, forms = register.values_and_forms(self, args, kwargs)
-        self.param_kwargs = dict(values)
-        self.__dict__.update(self.param_kwargs)
-        significant, private = {}, []
-        for name, parameter in type(self).get_params():
-            parameter._warn_on_wrong_param_type(name, self.param_kwargs[name])
+        kind = type(self)
+        counted = []
+        attributes = self.__dict__  # where luigi's parameters look for their values, too
+        for (name, parameter), (_, value), form in zip(kind.get_params(), values, forms, strict=True):
+            parameter._warn_on_wrong_param_type(name, value)
+            attributes[name] = value
             if parameter.significant:
-                if is_private(parameter):
-                    private.append(f"{name}={private_digest(forms[name])}")
-                else:
-                    significant[name] = str(forms[name])
-        self.task_id = task_id_str(family_of(type(self)), significant)
-        if private:  # luigi must not take one for the other, and must not learn the values
-            self.task_id += "_" + hashlib.sha256("|".join(private).encode()).hexdigest()[:10]
-        self._Task__hash = hash(self.task_id)  # luigi's `__hash__` reads this name
-        self.set_tracking_url = None
-        self.set_status_message = None
-        self.set_progress_percentage = None
-        self._nectar = TaskState(forms, "|".join((self.task_id, *private)))
-        if type(self).run is not None:
+                counted.append(private_digest(form) if is_private(parameter) else form)
+        self._nectar = TaskState(forms, _ref(family_of(kind), counted))
+        if kind.run is not None:
             running.wrap(self)
+
+    @functools.cached_property
+    def task_id(self) -> str:
+        """Luigi's name for the task: its family, the beginning of its parameters, and a hash of them all."""
+        significant, private = {}, []
+        for (name, parameter), form in zip(type(self).get_params(), self._nectar.forms, strict=False):
+            if not parameter.significant:
+                continue
+            if is_private(parameter):
+                private.append(f"{name}={private_digest(form)}")
+            else:
+                significant[name] = str(form)
+        plain: str = task_id_str(family_of(type(self)), significant)
+        if not private:
+            return plain
+        # luigi must not take one for the other, and must not learn the values
+        return f"{plain}_{hashlib.sha256('|'.join(private).encode()).hexdigest()[:10]}"
+
+    @property
+    def param_kwargs(self) -> dict[str, Any]:  # type: ignore[override]  # luigi keeps a second copy
+        """All parameters by name."""
+        return {name: self.__dict__[name] for name, _ in type(self).get_params() if name in self.__dict__}
 
     def __eq__(self, other: object) -> bool:
         """Say whether two instances are the same task: also private parameters tell them apart."""
         return type(self) is type(other) and self._nectar.ref == other._nectar.ref
 
     def __hash__(self) -> int:
-        return int(luigi.Task.__hash__(self))
+        return hash(self._nectar.ref)
 
     def __repr__(self) -> str:
         """Return the family and the significant parameters, private ones masked."""
         if self._nectar.text is not None:
             return self._nectar.text
         shown_params = ", ".join(
-            f"{name}={MASK if is_private(parameter) else parameter.serialize(self.param_kwargs[name])}"
+            f"{name}={MASK if is_private(parameter) else parameter.serialize(self.__dict__[name])}"
             for name, parameter in type(self).get_params()
             if parameter.significant
         )
@@ -155,15 +174,20 @@ class Task(luigi.Task, metaclass=TaskRegister):
         """Return module and class, or what `family` says."""
         return cls.family or f"{code.module_name(cls)}.{cls.__name__}"
 
-    def identify_with(self, inputs: Mapping[str, str]) -> Identity:
-        """Return the task's identity given the output ids of its inputs by path."""
+    def identity_document(self, inputs: Mapping[str, str]) -> dict[str, Any]:
+        """Return what the task's identity is made of, given the output ids of its inputs by path."""
         outputs = own_outputs(self)
         for name in outputs:
             check_output_name(name)
-        document = identity.task_document(
+        return identity.task_document(
             self.identity_family(), self._version_text(), self._identity_params(), inputs, outputs
         )
-        scheme = IdentityScheme(self.identity or settings.current().identity)
+
+    def identify_with(self, inputs: Mapping[str, str]) -> Identity:
+        """Return the task's identity given the output ids of its inputs by path."""
+        document = self.identity_document(inputs)
+        chosen = self.identity
+        scheme = IdentityScheme(chosen) if chosen is not None else settings.current().identity
         if scheme is IdentityScheme.NECTAR:
             return identity.identify(document)
         texts = {
@@ -175,10 +199,9 @@ class Task(luigi.Task, metaclass=TaskRegister):
 
     def _identity_params(self) -> dict[str, int | str]:
         state, params = self._nectar, {}
-        for name, parameter in type(self).get_params():
+        for (name, parameter), form in zip(type(self).get_params(), state.forms, strict=False):
             if not parameter.significant:
                 continue
-            form = state.forms[name]
             if name in self.omit_at_default and form == self._default_form(name, parameter):
                 continue
             params[name] = private_digest(form) if is_private(parameter) else form
@@ -302,7 +325,8 @@ class Task(luigi.Task, metaclass=TaskRegister):
 
     def drift_policy(self) -> Drift:
         """Return what happens when the task's code is not that of its record."""
-        return Drift(self.drift or settings.current().drift)
+        chosen = self.drift
+        return Drift(chosen) if chosen is not None else settings.current().drift
 
     def shown_params(self) -> dict[str, Any]:
         """Return all parameters as JSON values, private ones masked: what params.txt holds."""
@@ -315,6 +339,17 @@ class LocalTask(Task):
     def target_store(self) -> Store:
         """Return the local store."""
         return stores.open_store(settings.current().local_targets.as_uri())
+
+
+_LONGEST_REF = 200  #: characters
+
+
+def _ref(family: str, forms: Sequence[Canonical]) -> str:
+    """Return a text that is equal for equal tasks alone, and short however long their parameters are."""
+    text = f"{family}({', '.join(map(repr, forms))})"
+    if len(text) <= _LONGEST_REF:
+        return text
+    return f"{family}({hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()})"
 
 
 def family_of(cls: type[luigi.Task]) -> str:

@@ -6,12 +6,13 @@ stack of its own, finds them in the order of their requirements and tells a circ
 
 from __future__ import annotations
 
+import functools
 import os
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import luigi
 from luigi.task import flatten
@@ -22,6 +23,9 @@ from nectar.identity import identify as identify_document
 from nectar.parameters import canonical, is_private, private_digest
 from nectar.task import ground
 from nectar.task.state import TaskState
+
+if TYPE_CHECKING:
+    from nectar.task.base import Task
 
 MOST_TASKS = 1_000_000
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -35,8 +39,8 @@ class Closure:
 
     tasks: dict[str, luigi.Task] = field(default_factory=dict)  #: by reference
     identities: dict[str, Identity] = field(default_factory=dict)  #: by reference
-    requirements: dict[str, dict[str, str]] = field(default_factory=dict)
-    #: reference -> path -> reference; lacks tasks whose identity needed no look at their requirements
+    requirements: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: each once, by reference; lacks tasks whose identity needed no look at their requirements
 
 
 def reference(task: luigi.Task) -> str:
@@ -46,9 +50,9 @@ def reference(task: luigi.Task) -> str:
 
 
 def state_of(task: luigi.Task) -> TaskState | None:
-    """Return the memory of a task of ours, None for a plain luigi task."""
-    state: TaskState | None = getattr(task, "_nectar", None)
-    return state
+    """Return the memory of a task of ours, None for a plain luigi task and for what is no task."""
+    state = getattr(task, "_nectar", None)
+    return state if type(state) is TaskState else None
 
 
 def identify(task: luigi.Task) -> Identity:
@@ -66,6 +70,24 @@ def identify(task: luigi.Task) -> Identity:
     return known
 
 
+def document_of(task: Task) -> dict[str, Any]:
+    """Return what a task's identity is made of, in full: what its record holds.
+
+    Raises: as `identify`.
+    """
+    identify(task)
+    requirements = known_requirements(task) if counts_inputs(task) else {}
+    return task.identity_document({path: output_id_of(one) for path, one in requirements.items()})
+
+
+def output_id_of(task: luigi.Task) -> str:
+    """Return a task's output id, also that of a plain luigi task.
+
+    Raises: as `identify`.
+    """
+    return (identify(task) if state_of(task) is not None else _identify_foreign(task)).output_id
+
+
 def closure(roots: Sequence[luigi.Task]) -> Closure:
     """Return all tasks on whose identities those of `roots` stand.
 
@@ -77,8 +99,8 @@ def closure(roots: Sequence[luigi.Task]) -> Closure:
     return found
 
 
-def expand(found: Closure, ref: str) -> Mapping[str, str]:
-    """Return path -> reference of a task's requirements, and take them in with all that their identities stand on.
+def expand(found: Closure, ref: str) -> tuple[str, ...]:
+    """Return what a task requires, each once, and take it in with all that its identity stands on.
 
     Raises: as `identify`.
     """
@@ -86,8 +108,29 @@ def expand(found: Closure, ref: str) -> Mapping[str, str]:
         requirements = _ask_requirements(found.tasks[ref])
         for requirement in requirements.values():
             _walk(requirement, found, whole=True)
-        found.requirements[ref] = {path: reference(requirement) for path, requirement in requirements.items()}
+        found.requirements[ref] = tuple(dict.fromkeys(map(reference, requirements.values())))
     return found.requirements[ref]
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_wrapper_class(kind: type) -> bool:
+    return issubclass(kind, luigi.WrapperTask)
+
+
+def is_wrapper(task: luigi.Task) -> bool:
+    """Say whether a task only stands for what it requires; luigi's metaclass makes `isinstance` slow."""
+    return _is_wrapper_class(type(task))
+
+
+def known_requirements(task: luigi.Task) -> Requirements:
+    """Return the requirements of one task by their paths, as its identity was found with them.
+
+    Raises: as `requirements_of`.
+    """
+    state = state_of(task)
+    if state is not None and state.requirements is not None:
+        return dict(zip(*state.requirements, strict=True))
+    return requirements_of(task)
 
 
 def requirements_of(task: luigi.Task) -> Requirements:
@@ -109,10 +152,12 @@ def requirements_of(task: luigi.Task) -> Requirements:
 
 
 def _lay_out(given: Any, path: str, found: Requirements, task: luigi.Task) -> None:
-    if isinstance(given, luigi.Task):
+    if state_of(given) is not None or isinstance(given, luigi.Task):
         found[path or "0"] = given
     elif given is None:
         return
+    elif type(given) is list or type(given) is tuple:  # before the checks that cost more: it is nearly always this
+        _lay_out_list(given, path, found, task)
     elif isinstance(given, Mapping):
         for key, item in given.items():
             _lay_out(item, _below(path, str(key).replace("\\", "\\\\").replace(".", "\\.")), found, task)
@@ -126,8 +171,12 @@ def _lay_out(given: Any, path: str, found: Requirements, task: luigi.Task) -> No
             hint="`requires()` returns a task, a list or a mapping of tasks; pass an instance, not a class",
         )
     else:
-        for position, item in enumerate(given):
-            _lay_out(item, _below(path, str(position)), found, task)
+        _lay_out_list(given, path, found, task)
+
+
+def _lay_out_list(given: Iterable[Any], path: str, found: Requirements, task: luigi.Task) -> None:
+    for position, item in enumerate(given):
+        _lay_out(item, _below(path, str(position)), found, task)
 
 
 def _below(path: str, key: str) -> str:
@@ -141,8 +190,7 @@ class _Visit:
     ref: str
     task: luigi.Task
     requirements: Requirements
-    refs: dict[str, str]
-    rest: Iterator[tuple[str, luigi.Task]]
+    rest: Iterator[luigi.Task]
 
 
 def _walk(root: luigi.Task, found: Closure, whole: bool) -> None:
@@ -160,7 +208,7 @@ def _walk(root: luigi.Task, found: Closure, whole: bool) -> None:
                 if len(found.identities) + len(stack) >= MOST_TASKS:
                     raise _too_large(root, task)
                 requirements = _ask_requirements(task)
-                stack.append(_Visit(ref, task, requirements, {}, iter(requirements.items())))
+                stack.append(_Visit(ref, task, requirements, iter(requirements.values())))
                 open_tasks[ref] = task
                 continue
         if not stack:
@@ -168,9 +216,7 @@ def _walk(root: luigi.Task, found: Closure, whole: bool) -> None:
         visit = stack[-1]
         step = next(visit.rest, None)
         if step is not None:
-            path, requirement = step
-            visit.refs[path] = reference(requirement)
-            waiting = (visit.refs[path], requirement)
+            waiting = (reference(step), step)
             continue
         stack.pop()
         del open_tasks[visit.ref]
@@ -260,14 +306,24 @@ def _settle(visit: _Visit, found: Closure) -> None:
     task, state = visit.task, state_of(visit.task)
     assert state is not None  # plain luigi tasks are taken in without a visit
     known = _known(task)
+    required = visit.requirements.values()
     if known is None:
-        inputs = {path: found.identities[ref].output_id for path, ref in visit.refs.items()}
-        below = (state_of(requirement) for requirement in visit.requirements.values())
+        inputs = {path: found.identities[reference(one)].output_id for path, one in visit.requirements.items()}
+        below = map(state_of, required)
         known = _remember(task, state, inputs, reads_files=any(one.reads_files for one in below if one is not None))
-    state.requirements = visit.requirements
+    state.requirements = (_shared(tuple(visit.requirements)), tuple(required)) if required else _NOTHING
     found.tasks[visit.ref] = task
     found.identities[visit.ref] = known
-    found.requirements[visit.ref] = visit.refs
+    found.requirements[visit.ref] = tuple(dict.fromkeys(map(reference, required)))
+
+
+_NOTHING: tuple[tuple[str, ...], tuple[luigi.Task, ...]] = ((), ())
+
+
+@functools.lru_cache(maxsize=256)
+def _shared(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return one tuple for all tasks that have requirements at the same paths."""
+    return paths
 
 
 def _remember(task: Any, state: TaskState, inputs: Mapping[str, str], *, reads_files: bool) -> Identity:

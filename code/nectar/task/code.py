@@ -7,10 +7,12 @@ import sys
 import time
 import weakref
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nectar import errors, settings
+from nectar.records import Encoded
 from nectar.task import ground
 
 if TYPE_CHECKING:
@@ -39,17 +41,34 @@ def digest(cls: type) -> CodeDigest | None:
 
     A record must not name code that did not run: a file that was edited after the class was made says nothing of it.
     """
+    return _look_at(cls).digest
+
+
+def as_recorded(cls: type) -> Mapping[str, Any] | None:
+    """Return `{"digest", "parts"}` for a record, None where `digest` gives None."""
+    return _look_at(cls).recorded
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was found of a class, and in which epoch and project."""
+
+    place: tuple[int, Path]
+    digest: CodeDigest | None
+    recorded: Encoded | None
+
+
+def _look_at(cls: type) -> _Known:
     place = (ground.epoch(), settings.current().root)
     known = _known.get(cls)
-    if known is not None and known[0] == place:
-        return known[1]
-    found = _digest(cls, settings.current().root)
-    _known[cls] = (place, found)
-    return found
+    if known is None or known.place != place:
+        found = _digest(cls, settings.current().root)
+        recorded = None if found is None else Encoded({"digest": found.digest, "parts": dict(found.parts)})
+        known = _known[cls] = _Known(place, found, recorded)
+    return known
 
 
-#: by class: in which epoch and project it was looked at, and what was found
-_known: weakref.WeakKeyDictionary[type, tuple[tuple[int, Path], CodeDigest | None]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[type, _Known] = weakref.WeakKeyDictionary()
 
 
 def _digest(cls: type, root: Path) -> CodeDigest | None:

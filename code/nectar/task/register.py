@@ -10,7 +10,7 @@ import datetime
 import operator
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import luigi
@@ -31,7 +31,6 @@ Parameters = list[tuple[str, luigi.Parameter[Any]]]
 _HOME = "nectar.task.base"  #: the module of the task classes whose attributes no parameter may hide
 _MAY_BE_HIDDEN = frozenset({"version"})  #: a parameter is a good version
 _SIMPLE = frozenset({str, int, bool, float, type(None), datetime.date, datetime.datetime, datetime.timedelta})
-_PENDING = "_nectar_pending"
 
 
 class TaskRegister(Register):
@@ -81,28 +80,25 @@ class TaskRegister(Register):
         return known[1]
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        cache = cast("dict[Any, Any] | None", getattr(TaskRegister, "_Register__instance_cache"))  # noqa: B009
+        cache = cast("dict[Any, dict[Any, Any]] | None", getattr(TaskRegister, "_Register__instance_cache"))  # noqa: B009
         parameters = cls.parameters()
+        if cache is None:
+            return _make(cls, parameters, args, kwargs)[0]
         quick = None
-        if cache is not None and len(args) + len(kwargs) == len(parameters):  # no default is involved
-            types = (*map(type, args), *map(type, kwargs.values()))
-            if _SIMPLE.issuperset(types):
-                quick = (cls, args, tuple(kwargs.items()), types)
-                if (known := cache.get(quick)) is not None:
+        if len(args) + len(kwargs) == len(parameters):  # no default is involved
+            given = (*args, *kwargs.values())
+            types = tuple(map(type, given))
+            if _SIMPLE.issuperset(types):  # the types count: Python holds 1, True and 1.0 for equal
+                spelling = (cls, tuple(kwargs), types)
+                quick = cache.get(spelling)
+                if quick is None:
+                    quick = cache[spelling] = {}
+                if (known := quick.get(given)) is not None:
                     return known
-        values = cls.get_param_values(parameters, args, kwargs)  # type: ignore[attr-defined]
-        forms = {
-            name: canonical(parameter, name, value)
-            for (name, parameter), (_, value) in zip(parameters, values, strict=True)
-        }
-        place = (cls, tuple(forms.values()))
-        instance = cache.get(place) if cache is not None else None
-        if instance is None:
-            instance = _make(cls, args, kwargs, (args, kwargs, values, forms))
-            if cache is not None:
-                cache[place] = instance
-        if quick is not None and cache is not None:
-            cache[quick] = instance
+        instance, forms = _make(cls, parameters, args, kwargs, cache.get(cls))
+        cache.setdefault(cls, {})[forms] = instance
+        if quick is not None:
+            quick[given] = instance
         return instance
 
 
@@ -121,23 +117,44 @@ def _check_hiding(cls: type, names: list[str]) -> None:
         )
 
 
-def _make(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any], pending: tuple[Any, ...]) -> Any:
-    """Return a new instance that does not have to look for its parameter values once more."""
-    instance = cls.__new__(cls, *args, **kwargs)
-    instance.__dict__[_PENDING] = pending
-    instance.__init__(*args, **kwargs)
-    instance.__dict__.pop(_PENDING, None)
-    return instance
+def _make(
+    cls: Any,
+    parameters: Parameters,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    known: Mapping[tuple[Canonical, ...], Any] | None = None,
+) -> tuple[Any, tuple[Canonical, ...]]:
+    """Return the instance of these parameters, a known one or a new one, and their canonical forms."""
+    values = cls.get_param_values(parameters, args, kwargs)
+    forms = _forms(parameters, values)
+    instance = known.get(forms) if known is not None else None
+    if instance is None:
+        instance = cls.__new__(cls, *args, **kwargs)
+        _pending[id(instance)] = (args, kwargs, values, forms)  # it does not have to find its values once more
+        try:
+            instance.__init__(*args, **kwargs)
+        finally:
+            _pending.pop(id(instance), None)
+    return instance, forms
+
+
+_pending: dict[int, tuple[Any, ...]] = {}
+
+
+def _forms(parameters: Parameters, values: list[tuple[str, Any]]) -> tuple[Canonical, ...]:
+    return tuple(
+        canonical(parameter, name, value) for (name, parameter), (_, value) in zip(parameters, values, strict=True)
+    )
 
 
 def values_and_forms(
     task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[list[tuple[str, Any]], dict[str, Canonical]]:
+) -> tuple[list[tuple[str, Any]], tuple[Canonical, ...]]:
     """Return the parameter values of a new instance and their canonical forms.
 
     They were found already unless the task has an `__init__` of its own that passes on other arguments.
     """
-    pending = task.__dict__.get(_PENDING)
+    pending = _pending.get(id(task))
     if pending is not None:
         given_args, given_kwargs, values, forms = pending
         same_args = len(args) == len(given_args) and all(map(operator.is_, args, given_args))
@@ -146,10 +163,7 @@ def values_and_forms(
                 return values, forms
     parameters = type(task).get_params()
     values = type(task).get_param_values(parameters, args, kwargs)
-    return values, {
-        name: canonical(parameter, name, value)
-        for (name, parameter), (_, value) in zip(parameters, values, strict=True)
-    }
+    return values, _forms(parameters, values)
 
 
 def find_values(
@@ -163,21 +177,26 @@ def find_values(
     Raises:
         UnknownParameterException, DuplicateParameterException, MissingParameterException: as luigi does.
     """
-    called = f"{family}[args={args}, kwargs={kwargs}]" if args or kwargs else family
+
+    def called() -> str:
+        return f"{family}[args={args}, kwargs={kwargs}]" if args or kwargs else family
+
     known = dict(parameters)
     result: dict[str, Any] = {}
     if args:
         positional = [item for item in parameters if item[1].positional]
         if len(args) > len(positional):
-            raise UnknownParameterException(f"{called}: takes at most {len(positional)} parameters ({len(args)} given)")
+            raise UnknownParameterException(
+                f"{called()}: takes at most {len(positional)} parameters ({len(args)} given)"
+            )
         for (name, parameter), value in zip(positional, args, strict=False):
             result[name] = parameter.normalize(value)
     for name, value in kwargs.items():
         if name in result:
-            raise DuplicateParameterException(f"{called}: parameter {name} was already set as a positional parameter")
+            raise DuplicateParameterException(f"{called()}: parameter {name} was already set as a positional parameter")
         if name not in known:
             hint = errors.did_you_mean(name, known)
-            raise UnknownParameterException(f"{called}: unknown parameter {name}" + (f" ({hint})" if hint else ""))
+            raise UnknownParameterException(f"{called()}: unknown parameter {name}" + (f" ({hint})" if hint else ""))
         result[name] = known[name].normalize(value)
     for name, parameter in parameters:
         if name not in result:
@@ -192,13 +211,13 @@ def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _default(called: str, names: tuple[str, ...], name: str, parameter: luigi.Parameter[Any]) -> Any:
+def _default(called: Callable[[], str], names: tuple[str, ...], name: str, parameter: luigi.Parameter[Any]) -> Any:
     try:
         value = default_value(names, name, parameter)
     except Exception as error:  # a parameter's own parse()
-        raise ValueError(f"{called}: Error when parsing the default value of '{name}'") from error
+        raise ValueError(f"{called()}: Error when parsing the default value of '{name}'") from error
     if value is luigi.parameter._no_value:
-        raise MissingParameterException(f"{called}: requires the '{name}' parameter to be set")
+        raise MissingParameterException(f"{called()}: requires the '{name}' parameter to be set")
     return parameter.normalize(value)
 
 

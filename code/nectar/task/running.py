@@ -8,8 +8,8 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import luigi
 from luigi.task import DynamicRequirements, flatten
@@ -19,8 +19,9 @@ from nectar.parameters import is_private
 from nectar.recording import leases
 from nectar.recording.attempt import Attempt, Outcome, Work
 from nectar.recording.group import Group, group_at_work, grouped
-from nectar.records import InputEntry
+from nectar.records import InputEntry, Record
 from nectar.settings import Drift
+from nectar.stores import Commitment
 from nectar.task import closure, code
 
 if TYPE_CHECKING:
@@ -132,14 +133,19 @@ def _succeeded(task: Task, attempt: Attempt, group: Group | None) -> None:
     finished = attempt.finish()
     if group is None:
         [commitment] = attempt.work.store.commit([finished])
-        task._nectar.outcome = attempt.published(commitment)
+        _published(task, attempt, commitment)
         _let_go(task, attempt)
     else:  # whoever opened the group holds the lease until it is committed
-        group.add(attempt, finished, functools.partial(_set_outcome, task))
+        group.add(attempt, finished, functools.partial(_published, task, attempt), functools.partial(_lost, task))
     task._nectar.staging = None
 
 
-def _set_outcome(task: Task, outcome: Outcome) -> None:
+def _published(task: Task, attempt: Attempt, commitment: Commitment) -> None:
+    task._nectar.outcome = attempt.published(commitment)
+    remember_files(task, commitment.record, commitment.stamp)
+
+
+def _lost(task: Task, outcome: Outcome) -> None:
     task._nectar.outcome = outcome
 
 
@@ -161,7 +167,8 @@ def _begin(task: Task) -> Attempt | None:
         leases.release(store, address)
         return None
     try:
-        leases.bury_the_dead(store, address)
+        if leases.may_hide_dead(store, address):
+            leases.bury_the_dead(store, address)
         attempt = Attempt(work_of(task))
     except BaseException:
         if not state.borrowed_lease:
@@ -187,13 +194,10 @@ def work_of(task: Task) -> Work:
     identity = closure.identify(task)
     own, foreign = split_outputs(task)
     store, address = task.target_store(), task.target_address()
-    requirements = task._nectar.requirements
-    if requirements is None:
-        requirements = closure.requirements_of(task)
+    requirements = closure.known_requirements(task)
     found = store.inspect(address, tuple(own))
-    digest = code.digest(type(task))
     replaces = found.version if found.complete and _is_to_be_replaced(task, own, foreign, found) else None
-    sources = [one for one in requirements.values() if getattr(one, "reads_file", False)]
+    sources: list[Any] = [one for one in requirements.values() if getattr(one, "reads_file", False)]
 
     def still_valid() -> None:
         for source in sources:
@@ -203,12 +207,13 @@ def work_of(task: Task) -> Work:
         subject=repr(task),
         address=address,
         identity=identity,
+        document=closure.document_of(task),
         store=store,
         outputs=tuple(own),
         foreign=tuple(map(str, foreign)),
         params=task.shown_params(),
         inputs=dict(zip(requirements, _entries(requirements.items(), with_files=True), strict=True)),
-        code=None if digest is None else {"digest": digest.digest, "parts": dict(digest.parts)},
+        code=code.as_recorded(type(task)),
         replaces=replaces,
         still_valid=still_valid,
     )
@@ -225,19 +230,35 @@ def _is_to_be_replaced(task: Task, own: Any, foreign: list[luigi.Target], found:
 
 
 def _entries(requirements: Iterable[tuple[Any, luigi.Task]], *, with_files: bool) -> list[InputEntry]:
-    from nectar.task.base import Task
-
     entries = []
     for _, requirement in requirements:
-        if not isinstance(requirement, Task):
+        if closure.state_of(requirement) is None:
             entries.append(InputEntry(closure.reference(requirement), None, None, None))
             continue
-        address, files = requirement.target_address(), None
-        if with_files:
-            record = requirement.target_store().inspect(address).record
-            files = {entry.name: entry.sha256 for entry in record.files} if record is not None else None
-        entries.append(InputEntry(repr(requirement), address.path, requirement.output_id, files))
+        requirement = cast("Task", requirement)
+        files = _files_of(requirement) if with_files else None
+        path = requirement.target_address().path
+        entries.append(InputEntry(repr(requirement), path, requirement.output_id, files))
     return entries
+
+
+def remember_files(task: Task, record: Record, stamp: Hashable) -> None:
+    """Keep the digests of a complete target for those tasks that require it."""
+    if stamp is not None:
+        task._nectar.found = (stamp, {entry.name: entry.sha256 for entry in record.files})
+
+
+def _files_of(task: Task) -> Mapping[str, str] | None:
+    """Return file -> sha256 of a target, None where there is none."""
+    store, address = task.target_store(), task.target_address()
+    known = task._nectar.found
+    if known is None or not store.unchanged(address, known[0]):
+        found = store.inspect(address)
+        if found.record is None:
+            return None
+        remember_files(task, found.record, found.stamp)
+        return {entry.name: entry.sha256 for entry in found.record.files}
+    return known[1]
 
 
 def _flat(wanted: Any) -> list[luigi.Task]:

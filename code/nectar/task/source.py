@@ -45,18 +45,26 @@ class FileSource(Task):
         """Return the file as a luigi target."""
         return FileTarget(self.path)  # type: ignore[no-untyped-call]
 
-    def identify_with(self, inputs: Mapping[str, str]) -> Identity:
-        """Return an identity in which the file's content counts.
+    def identity_document(self, inputs: Mapping[str, str]) -> dict[str, Any]:
+        """Return what the identity is made of; the file's content, as it was when it was identified, counts.
 
         Raises:
             MissingInput: when the file cannot be read.
         """
-        document = identity.task_document(
-            self.identity_family(), self._version_text(), {"name": os.path.basename(self.path)}, inputs, ()
-        )
+        params = {"name": os.path.basename(self.path)}
+        document = identity.task_document(self.identity_family(), self._version_text(), params, inputs, ())
+        document["content"] = self._content or _content(self.path)
+        return document
+
+    def identify_with(self, inputs: Mapping[str, str]) -> Identity:
+        """Return an identity for what the file holds now.
+
+        Raises:
+            MissingInput: when the file cannot be read.
+        """
         self._signature = _signature(self.path)
-        document["content"] = _content(self.path)
-        return identity.identify(document)
+        self._content = _content(self.path)
+        return super().identify_with(inputs)
 
     def check_unchanged(self) -> None:
         """Make sure that the file still is what the identity says.
@@ -65,10 +73,9 @@ class FileSource(Task):
             IdentityChanged: when its content is another.
             MissingInput: when it cannot be read.
         """
-        known = self._nectar.identity
-        if known is None or _signature(self.path) == self._signature:
+        if not self._content or _signature(self.path) == self._signature:
             return
-        if known.document["content"] != _content(self.path):
+        if self._content != _content(self.path):
             raise errors.IdentityChanged(
                 f"the input file `{self.path}` changed after the plan was made: its content is not what was identified",
                 hint="run again when the file is at rest",
@@ -76,6 +83,7 @@ class FileSource(Task):
         self._signature = _signature(self.path)
 
     _signature: tuple[int, ...] = ()
+    _content: str = ""
 
 
 def _signature(path: str) -> tuple[int, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+
+import luigi
 
 from nectar.address import Address
 from nectar.identity import Identity
@@ -16,7 +19,7 @@ from nectar.stores import Staging
 class TaskState:
     """The memory of one instance."""
 
-    forms: dict[str, Canonical]  #: every parameter's canonical form
+    forms: tuple[Canonical, ...]  #: every parameter's canonical form, in the order of the parameters
     ref: str  #: equal for instances with equal significant parameters, private ones included
     identity: Identity | None = None
     reads_files: bool = False  #: its closure has a FileSource: the identity holds for one epoch only
@@ -27,14 +30,17 @@ class TaskState:
     borrowed_lease: bool = False  #: an engine holds the lease on its target, and not the attempt itself
     address: Address | None = None  #: where its target lies, by `identity`
     text: str | None = None  #: how the task is shown
-    requirements: Any = None  #: path -> requirement, as its identity was found; stays in this process
+    #: paths, and what is required there, as the identity was found; stays in this process
+    requirements: tuple[tuple[str, ...], tuple[luigi.Task, ...]] | None = None
+    #: stamp of its record, and file -> sha256, as it was found complete; stays in this process
+    found: tuple[Hashable, Mapping[str, str]] | None = None
     forced: bool = False  #: its next attempt replaces a complete target
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the requirements behind: with them a whole graph would travel with each of its tasks."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "requirements"}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("requirements", "found")}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
-        self.requirements = None
+        self.requirements = self.found = None
         for name, value in values.items():
             setattr(self, name, value)
