@@ -156,3 +156,12 @@ def test_an_error_leaves_stdout_empty_with_json_as_without(made_project, command
 def test_a_failed_run_in_json_says_nothing_on_stderr(project):
     project.chain("etl/bad_chain", "class BadTask(nectar.Task):\n    def run(self):\n        1 / 0\n")
     assert project.nectar("run", "--json", "etl/bad_chain", "BadTask").err == ""
+
+
+def test_graph_gives_each_task_once_with_requirements_before_those_who_require_them(made_project):
+    document = made_project.nectar("graph", "--json", *TASK).json
+    seen = set()
+    for node in document["nodes"]:
+        assert set(node["requirements"].values()) <= seen
+        seen.add(node["ref"])
+    assert document["nodes"][-1]["ref"] in document["roots"]

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": ("nectar.cli.running", "Make a task and all that it needs."),
     "plan": ("nectar.cli.planning", "Say what a run would do, and do nothing."),
     "explain": ("nectar.cli.planning", "Say why each task would run."),
+    "graph": ("nectar.cli.planning", "Draw what a task stands on."),
     "list": ("nectar.cli.chains", "List the chains, their tasks and parameters."),
     "status": ("nectar.cli.targets", "Count what the store has of each task."),
     "show": ("nectar.cli.targets", "Show a target: its record and its files."),

@@ -1,4 +1,4 @@
-"""`nectar plan` and `nectar explain`."""
+"""`nectar plan`, `nectar graph` and `nectar explain`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,27 @@ def print_plan(made: Plan, module: str, *, everything: bool, as_json: bool) -> N
             console.short_name(step.task, module),
             (f"  {reasons}" if reasons else "", "dim"),
         )
+
+
+@click.command(cls=TaskCommand, context_settings=CONTEXT)
+@console.json_option
+@task_arguments
+def graph(as_json: bool, chain: str, task: str, words: tuple[str, ...]) -> None:
+    """Draw what TASK stands on, each task once; no store is asked."""
+    from nectar.actions.graph import graph as make
+    from nectar.actions.resolve import tasks_of
+
+    if asks_for_help(settings.current(), chain, task, words):
+        return
+    roots = tasks_of(settings.current(), chain, task, words)
+    found = make(*roots)
+    if as_json:
+        console.print_json(found.to_json())
+        return
+    module = type(roots[0]).__module__
+    for drawing, node, seen in found.tree():
+        again = " (drawn above)" if seen and node.requirements else ""
+        console.line((drawing, "dim"), console.short_name(node.task, module), (again, "dim"))
 
 
 @click.command(cls=TaskCommand, context_settings=CONTEXT)

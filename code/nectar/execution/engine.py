@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ import luigi
 from nectar import errors
 from nectar.execution.jobs import Executor, Job, Report, ReportKind, Tell, now
 from nectar.execution.outcome import STORE_CODES, Event, EventKind, Listener, RunResult, StepResult, StepStatus
+from nectar.execution.resources import Resources
 from nectar.plans import Action, PlanStep, Prepared, Why, make_plan
 from nectar.recording.run import Run, running
 from nectar.records import utc_now
@@ -82,9 +82,8 @@ class Engine:
         self._make_executor = make_executor
         self._entries: dict[str, _Entry] = {}  # by ref
         self._ready: list[_Ranked] = []
-        self._starved: dict[str, list[_Ranked]] = defaultdict(list)  # by the resource that is short
         self._delayed: list[tuple[float, int, _Entry]] = []  # retries, and targets that others are making
-        self._in_use: dict[str, float] = defaultdict(float)
+        self._resources: Resources[_Entry] = Resources(self._limits.resources, self._push_ready)
         self._out = 0  # how many are handed over
         self._seconds: dict[type, float] = {}  # how long a task of a class takes, lately
         self._inbox: list[Report] = []
@@ -182,7 +181,7 @@ class Engine:
     def _make_ready(self, entry: _Entry) -> None:
         if not entry.queued and not entry.out and entry.result is None:
             entry.queued = True
-            heapq.heappush(self._ready, (entry.rank, entry))
+            self._push_ready(entry)
 
     # Handing over
 
@@ -197,13 +196,13 @@ class Engine:
 
     def _go_on(self, executor: Executor, entry: _Entry) -> None:
         """Let a task that yielded go on."""
-        if self._take_resources(entry):
+        if self._resources.take(entry):
             entry.parked, entry.wanted = False, ()
             self._hand_over(entry)
             executor.resume(entry.step.ref)
 
     def _hand_over(self, entry: _Entry) -> None:
-        entry.out = True
+        entry.queued, entry.out = False, True
         self._out += 1
 
     def _next_batch(self, room: int) -> list[Job]:
@@ -215,7 +214,7 @@ class Engine:
         share = math.ceil(len(self._ready) / (2 * room)) if room > 1 else len(self._ready)
         while self._ready and not self._ready[0][1].parked and len(batch) < min(MOST_IN_BATCH, share):
             entry = heapq.heappop(self._ready)[1]
-            if not self._take_resources(entry):
+            if not self._resources.take(entry):
                 continue
             task, step = entry.task, entry.step
             entry.attempts += 1
@@ -228,43 +227,8 @@ class Engine:
                 break
         return batch
 
-    # Resources: a task that lacks one waits in that resource's queue, so that each is looked at once for each release
-
-    def _take_resources(self, entry: _Entry) -> bool:
-        """Take what a task needs, or let it wait for the first resource that is short; one task alone may have all."""
-        wanted: dict[str, float] = entry.task.process_resources()
-        short = next((name for name, amount in wanted.items() if not self._has(name, amount)), None)
-        woken_by, entry.woken_by = entry.woken_by, None
-        if short is not None:
-            heapq.heappush(self._starved[short], (entry.rank, entry))
-            if woken_by is not None and woken_by != short:
-                self._wake_starved(woken_by)  # what woke it may do for the next; each is passed on only once
-            return False
-        entry.queued, entry.holding = False, True
-        for name, amount in wanted.items():
-            self._in_use[name] += amount
-        for name in wanted:
-            if self._has(name, 0.0):
-                self._wake_starved(name)  # something is left over
-        return True
-
-    def _has(self, name: str, amount: float) -> bool:
-        in_use = self._in_use[name]
-        return in_use == 0 or in_use + amount <= self._limits.resources.get(name, 1) - (amount == 0)
-
-    def _free_resources(self, entry: _Entry) -> None:
-        if not entry.holding:
-            return  # it was put aside, and gave them back then
-        entry.holding = False
-        for name, amount in entry.task.process_resources().items():
-            self._in_use[name] -= amount
-            self._wake_starved(name)
-
-    def _wake_starved(self, name: str) -> None:
-        if self._starved[name]:
-            item = heapq.heappop(self._starved[name])
-            item[1].woken_by = name
-            heapq.heappush(self._ready, item)
+    def _push_ready(self, entry: _Entry) -> None:
+        heapq.heappush(self._ready, (entry.rank, entry))
 
     def _wake_delayed(self) -> None:
         while self._delayed and self._delayed[0][0] <= now():
@@ -299,7 +263,7 @@ class Engine:
                 if entry.out:
                     entry.out = False
                     self._out -= 1
-                self._free_resources(entry)
+                self._resources.free(entry)
                 if report.kind is ReportKind.YIELDED:
                     self._park(executor, entry, report.wanted)
                 elif report.kind is ReportKind.BUSY:
