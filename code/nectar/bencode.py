@@ -19,46 +19,52 @@ def encode(value: Bencodable) -> bytes:
         TypeError: for a value that bencode cannot hold, a bool and a float among them.
         UnicodeEncodeError: for a lone surrogate.
     """
-    parts: list[bytes] = []
+    parts: list[str] = []
     _encode(value, parts)
-    return b"".join(parts)
+    return "".join(parts).encode("utf-8", "surrogateescape")  # which byte strings that are no text went through
 
 
-def _encode(value: Bencodable, parts: list[bytes]) -> None:
+def _encode(value: Bencodable, parts: list[str]) -> None:
     # Recursion is as deep as the value is nested; what comes from outside is bounded before it comes here.
     kind = type(value)
     if kind is str:
-        raw = value.encode("utf-8")  # type: ignore[union-attr]  # exact types first: they are nearly all there is
-        parts.append(b"%d:%b" % (len(raw), raw))
+        parts.append(_text(value))  # type: ignore[arg-type]  # exact types first: they are nearly all there is
     elif kind is dict:
         _encode_mapping(value, parts)  # type: ignore[arg-type]
     elif isinstance(value, str):
-        _encode(str(value), parts)
+        parts.append(_text(str(value)))
     elif isinstance(value, int) and not isinstance(value, bool):
-        parts.append(b"i%de" % value)
+        parts.append(f"i{int(value)}e")
     elif isinstance(value, bytes):
-        parts.append(b"%d:%b" % (len(value), value))
+        parts.append(f"{len(value)}:{value.decode('utf-8', 'surrogateescape')}")
     elif isinstance(value, Mapping):
         _encode_mapping(value, parts)
     elif isinstance(value, (list, tuple)):
-        parts.append(b"l")
+        parts.append("l")
         for item in value:
             _encode(item, parts)
-        parts.append(b"e")
+        parts.append("e")
     else:
         raise TypeError(f"bencode has no form for a {kind.__name__}")
 
 
-def _encode_mapping(value: Mapping[str, Bencodable], parts: list[bytes]) -> None:
+def _encode_mapping(value: Mapping[str, Bencodable], parts: list[str]) -> None:
     for key in value:
         if not isinstance(key, str):
             raise TypeError(f"bencode has no form for a key that is a {type(key).__name__}")
-    parts.append(b"d")
+    parts.append("d")
     for key in sorted(value):  # the order of characters is the order of their UTF-8 bytes
-        raw = key.encode("utf-8")
-        parts.append(b"%d:%b" % (len(raw), raw))
-        _encode(value[key], parts)
-    parts.append(b"e")
+        item = value[key]
+        parts.append(_text(key))
+        if type(item) is str:
+            parts.append(_text(item))
+        else:
+            _encode(item, parts)
+    parts.append("e")
+
+
+def _text(text: str) -> str:
+    return f"{len(text) if text.isascii() else len(text.encode('utf-8'))}:{text}"
 
 
 def decode(raw: bytes) -> Bencodable:

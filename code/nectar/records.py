@@ -71,6 +71,7 @@ class Record:
     provenance: Mapping[str, Any] = field(default_factory=dict)  #: host, user, process, git, versions, memory
     tags: Mapping[str, str] = field(default_factory=dict)
     adopted: bool = False  #: True where another tool made the files
+    places: Mapping[str, str] = field(default_factory=dict)  #: of parameters and logs that do not lie under their names
 
     @property
     def seconds(self) -> float:
@@ -87,6 +88,8 @@ class Record:
         document["output_id"] = self.output_id
         document["identity"] = self.identity
         document["files"] = [entry.to_json() for entry in self.files]
+        if self.places:
+            document["places"] = dict(self.places)
         document["outputs"] = list(self.outputs)
         document["foreign"] = list(self.foreign)
         document["inputs"] = {path: entry.to_json() for path, entry in self.inputs.items()}
@@ -112,10 +115,19 @@ def json_lines(document: Mapping[str, Any]) -> bytes:
 
     Python's fast encoder knows no indentation.
     """
-    members = ",\n".join(f" {_encode_text(name)}: {_encode(value)}" for name, value in document.items())
-    return f"{{\n{members}\n}}\n".encode("utf-8", "surrogatepass")
+    lines = [_NAMES[name] + _encode(value) for name, value in document.items()]
+    return f"{{\n{','.join(lines)[1:]}\n}}\n".encode("utf-8", "surrogatepass")
 
 
+class _Names(dict[str, str]):
+    """How each member's line begins."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = text = f"\n {_encode_text(name)}: "
+        return text
+
+
+_NAMES = _Names()
 _encode_text = json.encoder.encode_basestring
 _encode_tree = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
@@ -157,7 +169,7 @@ def parse(raw: bytes, address: Address) -> Record:
     if not raw.strip():
         raise errors.RecordInvalid(f"the record of `{address}` is empty", hint=hint)
     try:
-        document = json.loads(raw)
+        document = json.loads(raw.decode("utf-8", "surrogatepass"))
         schema = document["schema"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise errors.RecordInvalid(f"the record of `{address}` is not a record", hint=hint) from error
@@ -198,6 +210,7 @@ def _from_json(document: dict[str, Any], expected: Address) -> Record:
         provenance=dict(document["provenance"]),
         tags=dict(document["tags"]),
         adopted=bool(document["adopted"]),
+        places={_place(name): _place(place) for name, place in dict(document.get("places", {})).items()},
     )
 
 
@@ -205,10 +218,14 @@ def _file(entry: Mapping[str, Any]) -> FileEntry:
     size = entry["size"]
     if type(size) is not int or size < 0:
         raise ValueError(f"the size of `{entry['name']}`")
-    for place in (_text(entry["name"]), _text(entry["object"])):
-        if not place or place.startswith("/") or ".." in place.split("/") or "\0" in place:
-            raise ValueError(f"the place of `{entry['name']}`")
-    return FileEntry(entry["name"], entry["object"], size, _text(entry["sha256"]), entry.get("etag"))
+    return FileEntry(_place(entry["name"]), _place(entry["object"]), size, _text(entry["sha256"]), entry.get("etag"))
+
+
+def _place(value: object) -> str:
+    place = _text(value)
+    if not place or place.startswith("/") or ".." in place.split("/") or "\0" in place:
+        raise ValueError(f"the place `{place}`")
+    return place
 
 
 def _text(value: object) -> str:

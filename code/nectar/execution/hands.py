@@ -18,6 +18,7 @@ from nectar.recording import leases
 from nectar.recording.group import Group, grouped
 from nectar.task import Task
 from nectar.task.base import own_outputs, split_outputs
+from nectar.task.closure import is_wrapper
 
 log = logging.getLogger("luigi-interface")  # the one that people who run chains look at
 
@@ -210,7 +211,7 @@ def _check_foreign(task: luigi.Task) -> None:
     Raises:
         MissingOutput: when luigi would not call the task complete.
     """
-    if isinstance(task, luigi.WrapperTask):
+    if is_wrapper(task):
         return
     if isinstance(task, Task):
         foreign = split_outputs(task)[1] if type(task).output is not Task.output else []

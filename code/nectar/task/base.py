@@ -137,7 +137,7 @@ class Task(luigi.Task, metaclass=TaskRegister):
         """Return `(name, value)` for each parameter: as given, else from command line, configuration or default."""
         names = ground.lookup_names(cls)
         register.warn_of_unconsumed(names, {name for name, _ in params}, getattr(cls, "ignore_unconsumed", set()))
-        return register.find_values(family_of(cls), names, params, tuple(args), kwargs)
+        return register.find_values(names, params, tuple(args), kwargs)
 
     @classmethod
     def batch_param_names(cls) -> list[str]:
@@ -228,7 +228,7 @@ class Task(luigi.Task, metaclass=TaskRegister):
     def output(self) -> Any:
         """Return the task's target, or the targets in the shape of `outputs`."""
         if self.outputs is None:
-            return None if isinstance(self, luigi.WrapperTask) else self.target(self.filename)
+            return None if closure.is_wrapper(self) else self.target(self.filename)
         if isinstance(self.outputs, Mapping):
             return {name: self.target(file) for name, file in self.outputs.items()}
         return [self.target(file) for file in self.outputs]
@@ -301,8 +301,8 @@ class Task(luigi.Task, metaclass=TaskRegister):
         Raises:
             StoreUnreachable: when the store cannot answer: an error is never "missing".
         """
-        if isinstance(self, luigi.WrapperTask):
-            return bool(luigi.WrapperTask.complete(self))
+        if closure.is_wrapper(self):
+            return bool(luigi.WrapperTask.complete(cast(luigi.WrapperTask, self)))
         if self.wants_force():
             return False
         own, foreign = split_outputs(self)
@@ -380,5 +380,5 @@ def own_outputs(task: Task) -> tuple[str, ...]:
     if type(task).output is not Task.output:
         return tuple(split_outputs(task)[0])
     if task.outputs is None:
-        return (task.filename,) if not isinstance(task, luigi.WrapperTask) else ()
+        return (task.filename,) if not closure.is_wrapper(task) else ()
     return tuple(task.outputs.values() if isinstance(task.outputs, Mapping) else task.outputs)

@@ -92,18 +92,23 @@ def bare_class(name: str) -> type | None:
 
 def lookup_names(cls: type) -> tuple[str, ...]:
     """Return the names under which a class's parameters are looked up: its family, and its bare name if it is its."""
+    place = (len(Register._reg), _main_module)
+    known = _names.get(cls)
+    if known is None or known[0] != place:
+        known = _names[cls] = (place, _lookup_names(cls))
+    return known[1]
+
+
+def _lookup_names(cls: type) -> tuple[str, ...]:
     family = cast(str, cls.get_task_family())  # type: ignore[attr-defined]
     name = cls.__name__
-    if name == family:
-        return (family,)
-    place = (len(Register._reg), _main_module)
-    if (known := _bare_names.get(cls)) is None or known[0] != place:
-        means = bare_class(name)
-        known = _bare_names[cls] = (place, means is not None and (means is cls or issubclass(means, cls)))
-    return (family, name) if known[1] else (family,)
+    means = bare_class(name)
+    is_its = means is not None and (means is cls or issubclass(means, cls))
+    return (family, name) if is_its and name != family else (family,)
 
 
-_bare_names: dict[type, tuple[tuple[int, str | None], bool]] = {}
+#: by class: the register's size and the main module then, and the names
+_names: dict[type, tuple[tuple[int, str | None], tuple[str, ...]]] = {}
 
 
 def _stand() -> None:

@@ -39,6 +39,10 @@ class TaskRegister(Register):
     #: raised by every change to any class that can change its parameters
     _changes = 0
 
+    # Luigi's metaclass is an ABC's, which asks in Python what the interpreter knows; nothing is registered with ours.
+    __instancecheck__ = type.__instancecheck__
+    __subclasscheck__ = type.__subclasscheck__
+
     def __new__(
         metacls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any
     ) -> TaskRegister:
@@ -167,19 +171,19 @@ def values_and_forms(
 
 
 def find_values(
-    family: str, names: tuple[str, ...], parameters: Parameters, args: tuple[Any, ...], kwargs: dict[str, Any]
+    names: tuple[str, ...], parameters: Parameters, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[tuple[str, Any]]:
     """Return `(name, value)` for each parameter: given ones, then the command line, the configuration, the default.
 
-    `names` are those under which the class is looked up on the command line and in the configuration. The meaning is
-    luigi's (`Task.get_param_values`), without its walk through everything at each call.
+    `names` are those under which the class is looked up on the command line and in the configuration, its family
+    first. The meaning is luigi's (`Task.get_param_values`), without its walk through everything at each call.
 
     Raises:
         UnknownParameterException, DuplicateParameterException, MissingParameterException: as luigi does.
     """
 
     def called() -> str:
-        return f"{family}[args={args}, kwargs={kwargs}]" if args or kwargs else family
+        return f"{names[0]}[args={args}, kwargs={kwargs}]" if args or kwargs else names[0]
 
     known = dict(parameters)
     result: dict[str, Any] = {}

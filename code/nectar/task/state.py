@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import luigi
@@ -36,11 +36,14 @@ class TaskState:
     found: tuple[Hashable, Mapping[str, str]] | None = None
     forced: bool = False  #: its next attempt replaces a complete target
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the requirements behind: with them a whole graph would travel with each of its tasks."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("requirements", "found")}
+    def __getstate__(self) -> tuple[Any, ...]:
+        """Let only what another process cannot find out as well travel with a task, and never its requirements."""
+        identity = None if self.identity is None else (self.identity.output_id, self.identity.key)
+        return (self.forms, self.ref, identity, self.reads_files, self.epoch, self.staging, self.forced)
 
-    def __setstate__(self, values: dict[str, Any]) -> None:
-        self.requirements = self.found = None
-        for name, value in values.items():
-            setattr(self, name, value)
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        forms, ref, identity, self.reads_files, self.epoch, self.staging, self.forced = state
+        self.forms, self.ref = forms, ref
+        self.identity = None if identity is None else Identity(*identity)
+        self.deriving = self.borrowed_lease = False
+        self.outcome = self.address = self.text = self.requirements = self.found = None
