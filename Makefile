@@ -8,7 +8,7 @@ STAMP := $(VENV)/made-for
 LOG := $(VENV)/install.log
 RUFF := --config configuration/ruff.toml code chains tests $(wildcard benchmarks)
 
-.PHONY: help run test check stress bench remake
+.PHONY: help run test check stress bench s3 remake
 .SUFFIXES:
 MAKEFLAGS += --no-print-directory
 
@@ -18,6 +18,7 @@ help:
 	@echo "make check    lint, types, import contracts"
 	@echo "make stress   run the tests that take minutes"
 	@echo "make bench    measure"
+	@echo "make s3       start an S3 server to try chains with, and say which variables to set"
 
 run: $(STAMP)
 	@$(BIN)/nectar run etl/flights_chain ReportTask
@@ -30,6 +31,9 @@ stress: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/run.py
+
+s3: $(STAMP)
+	@$(BIN)/python tests/servers/try_s3.py
 
 check: $(STAMP)
 	@$(BIN)/ruff check $(RUFF)
