@@ -71,6 +71,7 @@ class Record:
     provenance: Mapping[str, Any] = field(default_factory=dict)  #: host, user, process, git, versions, memory
     tags: Mapping[str, str] = field(default_factory=dict)
     adopted: bool = False  #: True where another tool made the files
+    reused_from: str | None = None  #: path of the target whose files these are: its inputs had the same bytes
     places: Mapping[str, str] = field(default_factory=dict)  #: of parameters and logs that do not lie under their names
 
     @property
@@ -102,6 +103,8 @@ class Record:
         document["run_id"] = self.run_id
         document["tags"] = dict(self.tags)
         document["adopted"] = self.adopted
+        if self.reused_from is not None:
+            document["reused_from"] = self.reused_from
         document["provenance"] = self.provenance
         return document
 
@@ -210,6 +213,7 @@ def _from_json(document: dict[str, Any], expected: Address) -> Record:
         provenance=dict(document["provenance"]),
         tags=dict(document["tags"]),
         adopted=bool(document["adopted"]),
+        reused_from=document.get("reused_from"),
         places={_place(name): _place(place) for name, place in dict(document.get("places", {})).items()},
     )
 

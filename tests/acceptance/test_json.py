@@ -29,7 +29,7 @@ def test_list_gives_types_chains_tasks_and_parameters(made_project):
 
 def test_plan_gives_counts_and_steps_in_order_with_reasons(made_project):
     document = made_project.nectar("plan", "--json", *TASK, "--day", "7").json
-    assert document["counts"] == {"run": 2, "skip": 0, "blocked": 0}
+    assert document["counts"] == {"run": 2, "reuse": 0, "skip": 0, "blocked": 0}
     assert document["identified"] == 2
     load, report = document["steps"]
     assert (load["task"], load["action"]) == ("chains.etl.daily_chain.LoadTask(day=7)", "run")
@@ -41,7 +41,7 @@ def test_plan_gives_counts_and_steps_in_order_with_reasons(made_project):
 
 def test_plan_of_what_is_complete_skips_it(made_project):
     document = made_project.nectar("plan", "--json", *TASK).json
-    assert document["counts"] == {"run": 0, "skip": 1, "blocked": 0}
+    assert document["counts"] == {"run": 0, "reuse": 0, "skip": 1, "blocked": 0}
 
 
 def test_explain_gives_the_changed_component(made_project):
@@ -74,7 +74,7 @@ def test_run_gives_events_a_line_each_and_the_result_last(project):
     assert ended["logs"] == f"{ended['path']}/log"
     result = events[-1]
     assert (result["success"], result["interrupted"]) == (True, False)
-    assert result["counts"] == {"skipped": 0, "succeeded": 2, "failed": 0, "not run": 0, "blocked": 0}
+    assert result["counts"] == {"skipped": 0, "succeeded": 2, "reused": 0, "failed": 0, "not run": 0, "blocked": 0}
     assert [step["status"] for step in result["steps"]] == ["succeeded", "succeeded"]
 
 

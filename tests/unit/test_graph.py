@@ -92,7 +92,9 @@ def test_a_rolling_history_is_walked_though_it_is_in_no_identity_and_without_rec
     assert sum(1 for _ in graph.tree()) == 5001
 
 
-trees = st.recursive(st.just([]), lambda below: st.lists(st.tuples(st.integers(0, 4), below), max_size=3), max_leaves=12)
+trees = st.recursive(
+    st.just([]), lambda below: st.lists(st.tuples(st.integers(0, 4), below), max_size=3), max_leaves=12
+)
 
 
 @given(trees)

@@ -12,7 +12,7 @@ from nectar.execution.engine import Engine, Limits
 from nectar.execution.inline import InlineExecutor
 from nectar.execution.jobs import Executor, Tell
 from nectar.execution.outcome import Event, Listener, Runner, RunResult
-from nectar.plans import Action, Force, Prepared, make_plan
+from nectar.plans import MAKING, Force, Prepared, make_plan
 from nectar.recording.capture import Echo
 from nectar.recording.run import Run, new_run, running
 from nectar.task import ground
@@ -108,7 +108,7 @@ def _limits(options: Options) -> Limits:
 
 
 def _executor(prepared: Prepared, this_run: Run, options: Options, limits: Limits) -> Callable[[Tell], Executor]:
-    to_run = [prepared.tasks[step.ref] for step in prepared.plan.steps if step.action is Action.RUN]
+    to_run = [prepared.tasks[step.ref] for step in prepared.plan.steps if step.action in MAKING]
     limited = limits.timeout_s or any(task.worker_timeout for task in to_run)
     if options.executor == "inline" or (options.executor is None and options.workers == 1 and not limited):
         return InlineExecutor

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from nectar.actions.explain import Explanation
     from nectar.plans import Plan
 
-_WORDS = {"run": "to run", "skip": "complete", "blocked": "blocked"}
-_STYLES = {"run": "good", "skip": "dim", "blocked": "bad"}
+_WORDS = {"run": "to run", "reuse": "to reuse", "skip": "complete", "blocked": "blocked"}
+_STYLES = {"run": "good", "reuse": "good", "skip": "dim", "blocked": "bad"}
 
 
 @click.command(cls=TaskCommand, context_settings=CONTEXT)
@@ -47,6 +47,10 @@ def print_plan(made: Plan, module: str, *, everything: bool, as_json: bool) -> N
         if step.action.value == "skip" and not everything and not step.drift:
             continue
         reasons = "; ".join(map(str, step.reasons)) or ("its code has changed since: drift" if step.drift else "")
+        if step.reuses is not None:
+            reasons = f"its inputs have the same bytes as those of {step.reuses}"
+        elif step.may_be_reused:
+            reasons += " (may be reused)"
         console.line(
             (f"{step.action.value:<8}", _STYLES[step.action.value]),
             console.short_name(step.task, module),

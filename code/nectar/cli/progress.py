@@ -78,9 +78,10 @@ class Progress:
         step = event.step
         assert step is not None
         self._at_work.pop(step.task, None)
-        if step.status is StepStatus.SUCCEEDED:
+        if step.status in (StepStatus.SUCCEEDED, StepStatus.REUSED):
             self._ended += 1
-            self._say(f"done    {self._short(step.task)}  {console.seconds_text(step.seconds)}")
+            word = "done  " if step.status is StepStatus.SUCCEEDED else "reused"
+            self._say(f"{word}  {self._short(step.task)}  {console.seconds_text(step.seconds)}")
         elif step.status is StepStatus.FAILED:
             self._ended += 1
             self._failed += 1

@@ -113,11 +113,12 @@ def _print_summary(result: RunResult, roots: list[luigi.Task], module: str, comm
 
 
 def _print_counts(result: RunResult) -> None:
-    made = result.counts[StepStatus.SUCCEEDED]
-    if made:
+    made, reused = result.counts[StepStatus.SUCCEEDED], result.counts[StepStatus.REUSED]
+    if made or reused:
         # What has no target, such as an input file, was not made before either.
         skipped = sum(step.status is StepStatus.SKIPPED and step.path is not None for step in result.steps)
-        also = f", {skipped:,} complete before" if skipped else ""
+        also = f", {reused:,} reused" if reused else ""
+        also += f", {skipped:,} complete before" if skipped else ""
         took = console.seconds_text(result.seconds)
         console.line((f"{console.count_text(made, 'task')} made in {took}{also}", "bold"), err=True)
     else:

@@ -82,6 +82,8 @@ def _print_shown(found: Shown) -> None:
 def _print_record(record: Record, urls: dict[str, str]) -> None:
     made = f"{console.time_text(record.ended_at)}, in {console.seconds_text(record.seconds)}"
     console.line(f"  made      {made}" + (" (adopted)" if record.adopted else ""))
+    if record.reused_from is not None:
+        console.line(f"  reused    the files of {record.reused_from}")
     where = record.provenance
     if where:
         console.line(f"  by        {where.get('user')} on {where.get('host')}, attempt {record.attempt_number}")

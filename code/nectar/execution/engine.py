@@ -13,7 +13,7 @@ import luigi
 
 from nectar import errors
 from nectar.execution.jobs import Executor, Job, Report, ReportKind, Tell, now
-from nectar.execution.outcome import STORE_CODES, Event, EventKind, Listener, RunResult, StepResult, StepStatus
+from nectar.execution.outcome import GOOD, STORE_CODES, Event, EventKind, Listener, RunResult, StepResult, StepStatus
 from nectar.execution.resources import Resources
 from nectar.plans import Action, PlanStep, Prepared, Why, make_plan
 from nectar.recording.run import Run, running
@@ -108,7 +108,7 @@ class Engine:
         Raises: what the listener raises, when all that had begun has ended.
         """
         started = now()
-        planned = self._prepared.plan.counts[Action.RUN]
+        planned = self._prepared.plan.to_make
         self._emit(EventKind.RUN_STARTED, planned=planned)
         executor = self._executor = self._make_executor(self._hear)
         if self._stopping:
@@ -278,7 +278,8 @@ class Engine:
         known = self._seconds.get(kind)
         self._seconds[kind] = report.seconds if known is None else 0.7 * known + 0.3 * report.seconds
         self._begin_event(entry)
-        self._note(entry, StepStatus.SUCCEEDED, seconds=report.seconds, logs=report.logs)
+        status = StepStatus.REUSED if report.reused else StepStatus.SUCCEEDED
+        self._note(entry, status, seconds=report.seconds, logs=report.logs)
         dependents, entry.dependents = entry.dependents, []
         for dependent in dependents:
             if dependent.result is None:
@@ -396,7 +397,7 @@ class Engine:
 
 
 def _good(result: StepResult) -> bool:
-    return result.status in (StepStatus.SKIPPED, StepStatus.SUCCEEDED)
+    return result.status in GOOD
 
 
 def _time_limit(task: luigi.Task, limits: Limits) -> float:

@@ -183,7 +183,8 @@ class Hands:
             task.trigger_event(LuigiEvent.SUCCESS, task)
             _release(started)
             logs = outcome.logs if outcome is not None else None
-            self.tell(Report(ReportKind.SUCCEEDED, started.job.ref, seconds=started.took, logs=logs))
+            reused = outcome is not None and outcome.reused_from is not None
+            self.tell(Report(ReportKind.SUCCEEDED, started.job.ref, seconds=started.took, logs=logs, reused=reused))
 
     def _fail(self, started: _Started, error: BaseException) -> None:
         task = started.job.task

@@ -45,6 +45,7 @@ class Report:
     code: str | None = None  #: of FAILED: the error's code, where it is one of Nectar's
     hint: str | None = None  #: of FAILED: the fix, where it is known
     logs: str | None = None  #: place of the logs in the store
+    reused: bool = False  #: of SUCCEEDED: the files of an earlier target were taken
     wanted: tuple[luigi.Task, ...] = ()  #: of YIELDED
 
 

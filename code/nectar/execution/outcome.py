@@ -21,9 +21,13 @@ class StepStatus(str, Enum):
 
     SKIPPED = "skipped"  #: it was complete
     SUCCEEDED = "succeeded"
+    REUSED = "reused"  #: the files of an earlier target were taken: its inputs had the same bytes
     FAILED = "failed"
     NOT_RUN = "not run"  #: something that it requires failed, or the run was stopped
     BLOCKED = "blocked"  #: something that nobody here makes is missing
+
+
+GOOD = frozenset({StepStatus.SKIPPED, StepStatus.SUCCEEDED, StepStatus.REUSED})  #: the target is there
 
 
 class EventKind(str, Enum):
@@ -113,8 +117,7 @@ class RunResult:
     @property
     def success(self) -> bool:
         """True when all that was asked for is there."""
-        wanted = (StepStatus.SKIPPED, StepStatus.SUCCEEDED)
-        return not self.interrupted and all(step.status in wanted for step in self.steps)
+        return not self.interrupted and all(step.status in GOOD for step in self.steps)
 
     @property
     def exit_code(self) -> ExitCode:

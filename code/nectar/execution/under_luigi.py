@@ -64,7 +64,7 @@ class LuigiRunner:
             SchedulerUnreachable: when a luigid stops answering.
         """
         begun = now()
-        planned = self._prepared.plan.counts[Action.RUN]
+        planned = self._prepared.plan.to_make
         self._emit(EventKind.RUN_STARTED, planned=planned)
         settings: dict[str, Any] = {"no_lock": True, "workers": self._workers, "log_level": "WARNING"}
         settings["local_scheduler"] = self._scheduler_url is None
@@ -116,10 +116,12 @@ class LuigiRunner:
         seconds = now() - self._started.pop(task.task_id, now())
         path = task.target_address().path if isinstance(task, Task) and own_outputs(task) else None
         failed = status == "FAILED"
+        reused = not failed and path is not None and _was_reused(task)
+        good = StepStatus.REUSED if reused else StepStatus.SUCCEEDED
         result = StepResult(
             reference(task),
             repr(task),
-            StepStatus.FAILED if failed else StepStatus.SUCCEEDED,
+            StepStatus.FAILED if failed else good,
             path,
             seconds,
             _last_line(explanation) if failed else None,
@@ -177,6 +179,13 @@ def _last_line(explanation: object) -> str:
         text = str(json.loads(text))
     lines = text.strip().splitlines()
     return lines[-1] if lines else "it failed without a word"
+
+
+def _was_reused(task: luigi.Task) -> bool:
+    """Say whether a task took an earlier target's files; only its record tells, if it ran in a process of its own."""
+    assert isinstance(task, Task)
+    record = task.target_store().inspect(task.target_address()).record
+    return record is not None and record.reused_from is not None
 
 
 def _logs(task: Task, failed: bool) -> str | None:

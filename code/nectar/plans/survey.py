@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, cast
 
 import luigi
@@ -19,106 +17,26 @@ from luigi.task import flatten
 
 from nectar import errors
 from nectar.address import Address
+from nectar.plans.values import Action, Force, Plan, PlanStep, Prepared, Reason, Why
+from nectar.recording import reuse
+from nectar.records import Record
 from nectar.settings import Drift
 from nectar.stores import Inspection, State, Store
 from nectar.task import Task, code, ground
 from nectar.task.base import own_outputs, split_outputs
-from nectar.task.closure import Closure, closure, cycle, expand, is_wrapper, reference, state_of
-from nectar.task.running import remember_files
-
-
-class Action(str, Enum):
-    """What would happen to a task."""
-
-    RUN = "run"  #: it would be made
-    SKIP = "skip"  #: it is complete
-    BLOCKED = "blocked"  #: it cannot be made: something that nobody here makes is missing
-
-
-class Why(str, Enum):
-    """Why a task would run, or cannot."""
-
-    NO_TARGET = "no target"
-    LEFTOVER = "leftover"
-    INVALID = "invalid target"
-    NEWER = "made by a newer Nectar"
-    DRIFT = "drift"
-    FORCED = "forced"
-    FOREIGN_MISSING = "foreign output missing"
-    NEVER_COMPLETE = "no output"
-    REQUIRED = "a requirement runs"
-    EXTERNAL_MISSING = "external data missing"
-    BLOCKED_BY = "blocked by"
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One reason, as a value that tells itself."""
-
-    why: Why
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.why.value}: {self.detail}" if self.detail else self.why.value
-
-    def to_json(self) -> dict[str, str]:
-        """Return the reason as a JSON value."""
-        return {"why": self.why.value, "detail": self.detail}
-
-
-@dataclass(frozen=True, slots=True)
-class PlanStep:
-    """One task of a plan."""
-
-    ref: str  #: names the task within the plan
-    task: str  #: as people read it: `chains.etl.flights_chain.ReportTask(month=3)`
-    action: Action
-    reasons: tuple[Reason, ...]
-    path: str | None  #: of the target in the store; None where it has none
-    requirements: tuple[str, ...]  #: refs; empty for what is complete, since nobody looked
-    drift: bool = False  #: complete, but made by other code than the task has now
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the step as a JSON value."""
-        return {
-            "task": self.task,
-            "action": self.action.value,
-            "reasons": [reason.to_json() for reason in self.reasons],
-            "path": self.path,
-            "requirements": list(self.requirements),
-            "drift": self.drift,
-            "ref": self.ref,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What would happen, requirements before those who require them."""
-
-    steps: tuple[PlanStep, ...]
-    identified: int  #: tasks in the closure: those that the plan did not need to look at included
-
-    @property
-    def counts(self) -> dict[Action, int]:
-        """How many tasks there are of each action."""
-        counted = Counter(step.action for step in self.steps)
-        return {action: counted[action] for action in Action}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the plan as a JSON value."""
-        return {
-            "counts": {action.value: count for action, count in self.counts.items()},
-            "identified": self.identified,
-            "steps": [step.to_json() for step in self.steps],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A plan, and the live tasks that it speaks of."""
-
-    plan: Plan
-    tasks: Mapping[str, luigi.Task]  #: by ref
+from nectar.task.closure import (
+    Closure,
+    closure,
+    counts_inputs,
+    cycle,
+    document_of,
+    expand,
+    is_wrapper,
+    known_requirements,
+    reference,
+    state_of,
+)
+from nectar.task.running import files_of, recipe_of, remember_files
 
 
 @dataclass(slots=True)
@@ -133,6 +51,7 @@ class _Look:
     reasons: tuple[Reason, ...] = ()
     blocked: bool = False  #: it can neither be used nor made
     drift: bool = False
+    forced: bool = False
 
     @property
     def goes_on(self) -> bool:
@@ -150,14 +69,10 @@ class _Survey:
     answers: dict[str, dict[Address, bool]] = field(default_factory=dict)  #: by store: where a record lies
     stores: dict[str, Store] = field(default_factory=dict)
     expanded: bool = False  #: requirements were taken in that have no part in identities
-
-
-class Force(str, Enum):
-    """What is made again although it is complete."""
-
-    NOTHING = "nothing"
-    ROOTS = "roots"  #: the tasks that were asked for
-    ALL = "all"  #: these, and all that they stand on
+    files: dict[str, Mapping[str, str]] = field(
+        default_factory=dict
+    )  #: of what would be reused: file -> sha256, by ref
+    remembered: dict[tuple[str, str], bool] = field(default_factory=dict)  #: by store and prefix: it knows recipes
 
 
 def make_plan(roots: Sequence[luigi.Task], force: Force = Force.NOTHING) -> Prepared:
@@ -297,7 +212,7 @@ def _present(survey: _Survey, store: Store, refs: Sequence[str], ahead: int) -> 
 def _judge_own(look: _Look, task: Task, found: Inspection | None) -> None:
     """Judge a task with outputs of its own; `found` is None where a record is present and not looked into."""
     if task.wants_force():
-        look.reasons = (Reason(Why.FORCED),)
+        look.reasons, look.forced = (Reason(Why.FORCED),), True
         return
     if found is not None and not found.complete:
         if found.newer:
@@ -403,4 +318,34 @@ def _step(survey: _Survey, ref: str, before: Mapping[str, PlanStep]) -> PlanStep
         if blocking:
             action = Action.BLOCKED
             reasons = (*reasons, *(Reason(Why.BLOCKED_BY, name) for name in blocking))
-    return PlanStep(ref, repr(look.task), action, reasons, look.path, requirements, look.drift)
+    earlier, may_be = None, False
+    if action is Action.RUN and look.path is not None and requirements and not look.forced:
+        earlier, may_be = _earlier(survey, look, [before[one] for one in requirements])
+    if earlier is not None:
+        survey.files[ref] = {entry.name: entry.sha256 for entry in earlier.files}
+        action = Action.REUSE
+    reuses = earlier.address.path if earlier is not None else None
+    return PlanStep(ref, repr(look.task), action, reasons, look.path, requirements, look.drift, reuses, may_be)
+
+
+def _earlier(survey: _Survey, look: _Look, required: Sequence[PlanStep]) -> tuple[Record | None, bool]:
+    """Return the target whose files a task can take; otherwise, whether there may be one once its inputs are made."""
+    task = cast(Task, look.task)
+    store, prefix = task.target_store(), task.target_address().prefix
+    place = (store.url, prefix)
+    if place not in survey.remembered:
+        survey.remembered[place] = store.remembers(prefix)
+    if not survey.remembered[place] or not counts_inputs(task):
+        return None, False
+    if any(one.action is Action.RUN and one.path is not None for one in required) or not store.checks_in_plans:
+        return None, True
+    inputs: dict[str, Mapping[str, str] | None] = {}
+    for path, requirement in known_requirements(task).items():
+        known = survey.files.get(reference(requirement))
+        if known is None and state_of(requirement) is not None:
+            known = files_of(cast(Task, requirement))
+        inputs[path] = known
+    recipe = recipe_of(task, document_of(task), inputs)
+    if recipe is None:
+        return None, False
+    return reuse.find(store, recipe, code.as_recorded(type(task)), look.outputs), False

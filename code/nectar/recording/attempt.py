@@ -16,9 +16,9 @@ from nectar.address import Address
 from nectar.identity import Identity
 from nectar.recording import run as runs_of_process
 from nectar.recording.capture import captured
-from nectar.recording.sealing import seal
+from nectar.recording.sealing import digest_of, seal
 from nectar.records import ATTEMPT_NAME, PARAMS_NAME, STDERR_NAME, STDOUT_NAME, InputEntry, Record
-from nectar.stores import Commitment, Finished, Staging, Store
+from nectar.stores import Commitment, Finished, Recipe, Staging, Store
 
 log = logging.getLogger("luigi-interface")  # the one that people who run chains look at
 
@@ -40,6 +40,7 @@ class Work:
     inputs: Mapping[str, InputEntry]
     code: Mapping[str, Any] | None  #: `{"digest", "parts"}`
     replaces: str | None  #: version of the complete record that this attempt is to replace
+    recipe: Recipe | None  #: by which the target is found again, where its inputs come out with the same bytes
     still_valid: Callable[[], None]  #: raises IdentityChanged when an input file is not what the identity says
 
 
@@ -51,6 +52,7 @@ class Outcome:
     won: bool  #: False where it failed, and where another attempt's target was there first
     logs: str | None  #: place of the logs, relative to the store
     error: str | None = None  #: the last line of the traceback
+    reused_from: str | None = None  #: path of the target whose files these are
 
 
 @dataclass(slots=True)
@@ -62,6 +64,7 @@ class Attempt:
     _dynamic: list[InputEntry] = field(default_factory=list)
     _run: runs_of_process.Run = field(default_factory=runs_of_process.current)
     _started_at: datetime = field(default_factory=records.utc_now)
+    _earlier: Record | None = None
 
     def __post_init__(self) -> None:
         address = self.work.address
@@ -86,6 +89,27 @@ class Attempt:
         folder = self.staging.path
         with captured(f"{folder}/{STDOUT_NAME}", f"{folder}/{STDERR_NAME}", self._run.echo):
             yield
+
+    def take_over(self, earlier: Record) -> bool:
+        """Take the files of an earlier target instead of making them; False where it is not any more what it was.
+
+        Raises:
+            StoreUnreachable: when they cannot be read.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            self.work.store.take_over(earlier, self.staging)
+            with _disk(self.work.subject):
+                if all(digest_of(f"{self.staging.path}/{one.name}")[1] == one.sha256 for one in earlier.files):
+                    self._earlier = earlier
+                    return True
+        log.warning("`%s` has other bytes than its record says: %s is made anew", earlier.address, self.work.subject)
+        for one in earlier.files:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self.staging.path}/{one.name}")
+        for name in (STDOUT_NAME, STDERR_NAME):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self.staging.path}/{name}")
+        return False
 
     def note_dynamic(self, entries: list[InputEntry]) -> None:
         """Remember requirements that `run()` yielded."""
@@ -121,14 +145,16 @@ class Attempt:
             code=work.code,
             provenance=provenance(settings.current().root),
             tags=self._run.tags,
+            reused_from=self._earlier.address.path if self._earlier is not None else None,
         )
-        return Finished(self.staging, record, work.replaces, work.outputs)
+        return Finished(self.staging, record, work.replaces, work.outputs, None if self._dynamic else work.recipe)
 
     def published(self, commitment: Commitment) -> Outcome:
         """Return how the attempt ended, now that the store has published it, or another one before it."""
         if not commitment.won:
             log.info("another attempt had made %s first: its target stays", self.work.subject)
-        return Outcome(self.staging.attempt, commitment.won, f"{self.work.address}/log")
+        reused_from = commitment.record.reused_from if commitment.won else None
+        return Outcome(self.staging.attempt, commitment.won, f"{self.work.address}/log", reused_from=reused_from)
 
     def _failed_before(self) -> int:
         return len(self.work.store.reader(self.work.address).attempts(staged=False))

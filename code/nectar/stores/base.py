@@ -53,6 +53,14 @@ class Staging:
 
 
 @dataclass(frozen=True, slots=True)
+class Recipe:
+    """What decides the bytes of a target; a store leads from it to the target that was made by it last."""
+
+    prefix: str  #: of the targets of the task's class
+    name: str  #: 32 hex digits: hash of task, version, parameters and the digests of the inputs
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """An attempt that succeeded and waits to be published."""
 
@@ -60,6 +68,7 @@ class Finished:
     record: Record  #: complete but for what only the store knows (objects, ETags)
     replaces: str | None = None  #: version of the complete record that this one may replace; None: create only
     outputs: tuple[str, ...] = ()  #: what a target must have to be complete for this task
+    recipe: Recipe | None = None  #: by which `recall` finds it again
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,28 @@ class Store(Leasing, Protocol):
         Raises:
             StoreUnreachable: when the store cannot be written; attempts already published stay published.
             RecordNewer: when what a newer Nectar made is in the way.
+        """
+
+    def take_over(self, record: Record, staging: Staging) -> None:
+        """Let a staging place have the output files and logs of a target, at the cost of a link or a server's copy.
+
+        Raises:
+            FileNotFoundError: when one of the output files is not there any more.
+            StoreUnreachable: when they cannot be read.
+        """
+
+    def recall(self, recipes: Iterable[Recipe]) -> dict[Recipe, Address]:
+        """Return for each recipe the target that was published with it; it may be gone, or another's by now.
+
+        Raises:
+            StoreUnreachable: when the store cannot answer.
+        """
+
+    def remembers(self, prefix: str) -> bool:
+        """Say whether there is any recipe for the targets under a prefix.
+
+        Raises:
+            StoreUnreachable: when the store cannot answer.
         """
 
     def abandon(self, staging: Staging, *, keep_logs: bool) -> str | None:

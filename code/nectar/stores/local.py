@@ -6,6 +6,7 @@ The commit is one rename of a whole folder, never over anything, so that a targe
                                        /.staging/<attempt>/    an attempt at work
                                        /.attempts/<key>/<attempt>/    a failed one: its logs
                                        /.quarantine/<key>/<attempt>/  what was in the way
+                                       /.recipes/<hash>        a link to the target made from inputs with these digests
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -22,13 +24,13 @@ from typing import BinaryIO, NoReturn
 
 from nectar import errors, records
 from nectar.address import Address, check_prefix, is_key
-from nectar.records import RECORD_NAME, Record
+from nectar.records import RECORD_NAME, STDERR_NAME, STDOUT_NAME, Record
 from nectar.settings import Durability
 from nectar.stores import renaming
-from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Staging, State, refuse_newer
+from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Recipe, Staging, State, refuse_newer
 from nectar.stores.locks import HeldLock, locked, try_lock
 
-STAGING, ATTEMPTS, QUARANTINE, LOCKS = ".staging", ".attempts", ".quarantine", ".locks"
+STAGING, ATTEMPTS, QUARANTINE, RECIPES, LOCKS = ".staging", ".attempts", ".quarantine", ".recipes", ".locks"
 
 
 class LocalStore:
@@ -194,6 +196,9 @@ class LocalStore:
             if self._durability is not Durability.NONE:
                 for prefix in {one.staging.address.prefix for one in finished}:
                     self._sync_names(prefix)
+            for one in finished:
+                if one.recipe is not None:
+                    self._point(one.recipe, one.staging.address)
             return commitments
         except OSError as error:
             self._fail(error, "written")
@@ -270,6 +275,61 @@ class LocalStore:
             except OSError:
                 os.rename(old, place)
                 raise
+
+    def take_over(self, record: Record, staging: Staging) -> None:
+        folder = self._place(record.address)
+        try:
+            for entry in record.files:
+                place = f"{staging.path}/{entry.name}"
+                if "/" in entry.name:
+                    os.makedirs(os.path.dirname(place), exist_ok=True)
+                os.link(f"{folder}/{entry.object}", place, follow_symlinks=False)
+            for log in (STDOUT_NAME, STDERR_NAME):
+                with contextlib.suppress(FileNotFoundError):  # another tool may have made the target
+                    os.link(f"{folder}/{log}", f"{staging.path}/{log}", follow_symlinks=False)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self._fail(error, "read")
+
+    def _point(self, recipe: Recipe, address: Address) -> None:
+        """Leave a link to a target, in the place of an earlier one; it is for economy, and need not outlive a crash."""
+        folder = f"{self.root}/{recipe.prefix}/{RECIPES}"
+        link = f"{folder}/{recipe.name}"
+        target = f"../{address.key}"
+        try:
+            try:
+                os.symlink(target, link)
+            except FileNotFoundError:
+                os.makedirs(folder, exist_ok=True)
+                os.symlink(target, link)
+        except FileExistsError:
+            if os.readlink(link) != target:
+                unfinished = f"{link}.{secrets.token_hex(4)}"
+                os.symlink(target, unfinished)
+                os.replace(unfinished, link)
+
+    def recall(self, recipes: Iterable[Recipe]) -> dict[Recipe, Address]:
+        found = {}
+        for recipe in recipes:
+            try:
+                key = os.readlink(f"{self.root}/{recipe.prefix}/{RECIPES}/{recipe.name}").removeprefix("../")
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
+                    continue
+                self._fail(error, "read")
+            if is_key(key):
+                found[recipe] = Address(recipe.prefix, key)
+        return found
+
+    def remembers(self, prefix: str) -> bool:
+        try:
+            with os.scandir(f"{self.root}/{prefix}/{RECIPES}") as entries:
+                return next(entries, None) is not None
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            self._fail(error, "read")
 
     def abandon(self, staging: Staging, *, keep_logs: bool) -> str | None:
         address = staging.address

@@ -19,8 +19,8 @@ from typing import BinaryIO
 
 from nectar import errors, records
 from nectar.address import Address, check_prefix
-from nectar.records import RECORD_NAME
-from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Staging, State, refuse_newer
+from nectar.records import RECORD_NAME, STDERR_NAME, STDOUT_NAME, Record
+from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Recipe, Staging, State, refuse_newer
 
 
 @dataclass(slots=True)
@@ -44,6 +44,7 @@ class MemoryStore:
         self._attempts_kept = attempts_kept
         self._staged: dict[str, Staging] = {}
         self._leased: set[Address] = set()
+        self._recipes: dict[Recipe, Address] = {}
         atexit.register(shutil.rmtree, self.disk, ignore_errors=True)
 
     def __repr__(self) -> str:
@@ -108,9 +109,28 @@ class MemoryStore:
             else:
                 self._set_aside(address, one.staging.attempt)
                 self.folders[address.path] = _Held(files)
+                if one.recipe is not None:
+                    self._recipes[one.recipe] = address
                 outcome = Commitment(True, one.record)
         self._forget(one.staging)
         return outcome
+
+    def take_over(self, record: Record, staging: Staging) -> None:
+        held = self.folders.get(record.address.path, _Held())
+        logs = [name for name in (STDOUT_NAME, STDERR_NAME) if name in held.files]
+        for name in (*(entry.object for entry in record.files), *logs):
+            if name not in held.files:
+                raise FileNotFoundError(f"{self.url}/{record.address}/{name}")
+            place = os.path.join(staging.path, name)
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            with open(place, "wb") as file:
+                file.write(held.files[name])
+
+    def recall(self, recipes: Iterable[Recipe]) -> dict[Recipe, Address]:
+        return {recipe: self._recipes[recipe] for recipe in recipes if recipe in self._recipes}
+
+    def remembers(self, prefix: str) -> bool:
+        return any(recipe.prefix == prefix for recipe in list(self._recipes))
 
     def abandon(self, staging: Staging, *, keep_logs: bool) -> str | None:
         kept = f"{staging.address.prefix}/.attempts/{staging.address.key}/"

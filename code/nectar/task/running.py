@@ -16,12 +16,12 @@ from luigi.task import DynamicRequirements, flatten
 
 from nectar import errors, stores
 from nectar.parameters import is_private
-from nectar.recording import leases
+from nectar.recording import leases, reuse
 from nectar.recording.attempt import Attempt, Outcome, Work
 from nectar.recording.group import Group, group_at_work, grouped
 from nectar.records import InputEntry, Record
 from nectar.settings import Drift
-from nectar.stores import Commitment
+from nectar.stores import Commitment, Recipe
 from nectar.task import closure, code
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ def run_recorded(task: Task) -> Any:
         return None
     process = os.getpid()
     try:
+        if _reused(attempt):
+            _succeeded(task, attempt, group)
+            return None
         with attempt.capturing(), grouped(None), _no_stray_child(process):
             result = body(task)
         if isinstance(result, Generator):
@@ -69,8 +72,12 @@ def _driven(
     attempt = attempt or _begin(task)
     if attempt is None:
         return
-    steps, process = make(), os.getpid()
+    process = os.getpid()
     try:
+        if _reused(attempt):
+            _succeeded(task, attempt, group_at_work())
+            return
+        steps = make()
         answer = None
         while True:
             group = group_at_work()
@@ -97,6 +104,15 @@ def _driven(
     except BaseException as error:
         _failed(task, attempt, error)
         raise
+
+
+def _reused(attempt: Attempt) -> bool:
+    """Take the files of a target that was made from inputs with the same bytes, if there is one."""
+    work = attempt.work
+    if work.replaces is not None or work.recipe is None or work.foreign:
+        return False
+    earlier = reuse.find(work.store, work.recipe, work.code, work.outputs)
+    return earlier is not None and attempt.take_over(earlier)
 
 
 @contextlib.contextmanager
@@ -197,6 +213,8 @@ def work_of(task: Task) -> Work:
     requirements = closure.known_requirements(task)
     found = store.inspect(address, tuple(own))
     replaces = found.version if found.complete and _is_to_be_replaced(task, own, foreign, found) else None
+    inputs = dict(zip(requirements, _entries(requirements.items(), with_files=True), strict=True))
+    document = closure.document_of(task)
     sources: list[Any] = [one for one in requirements.values() if getattr(one, "reads_file", False)]
 
     def still_valid() -> None:
@@ -207,14 +225,15 @@ def work_of(task: Task) -> Work:
         subject=repr(task),
         address=address,
         identity=identity,
-        document=closure.document_of(task),
+        document=document,
         store=store,
         outputs=tuple(own),
         foreign=tuple(map(str, foreign)),
         params=task.shown_params(),
-        inputs=dict(zip(requirements, _entries(requirements.items(), with_files=True), strict=True)),
+        inputs=inputs,
         code=code.as_recorded(type(task)),
         replaces=replaces,
+        recipe=recipe_of(task, document, {path: entry.files for path, entry in inputs.items()}),
         still_valid=still_valid,
     )
 
@@ -236,7 +255,7 @@ def _entries(requirements: Iterable[tuple[Any, luigi.Task]], *, with_files: bool
             entries.append(InputEntry(closure.reference(requirement), None, None, None))
             continue
         requirement = cast("Task", requirement)
-        files = _files_of(requirement) if with_files else None
+        files = files_of(requirement) if with_files else None
         path = requirement.target_address().path
         entries.append(InputEntry(repr(requirement), path, requirement.output_id, files))
     return entries
@@ -248,8 +267,21 @@ def remember_files(task: Task, record: Record, stamp: Hashable) -> None:
         task._nectar.found = (stamp, {entry.name: entry.sha256 for entry in record.files})
 
 
-def _files_of(task: Task) -> Mapping[str, str] | None:
-    """Return file -> sha256 of a target, None where there is none."""
+def recipe_of(task: Task, document: Mapping[str, Any], inputs: Mapping[str, Mapping[str, str] | None]) -> Recipe | None:
+    """Return the recipe by which a task's target is found again, None where nothing is to be gained by one."""
+    if not closure.counts_inputs(task):
+        return None  # its identity, and so its key, does not change with its inputs
+    return reuse.recipe_of(task.target_address().prefix, document, inputs)
+
+
+def files_of(task: Task) -> Mapping[str, str] | None:
+    """Return file -> sha256 of a target, None where there is none.
+
+    Raises:
+        StoreUnreachable: when the store cannot answer.
+    """
+    if task.reads_file:
+        return cast("Any", task).digests()  # type: ignore[no-any-return]
     store, address = task.target_store(), task.target_address()
     known = task._nectar.found
     if known is None or not store.unchanged(address, known[0]):

@@ -66,6 +66,14 @@ class FileSource(Task):
         self._content = _content(self.path)
         return super().identify_with(inputs)
 
+    def digests(self) -> dict[str, str]:
+        """Return the name of the file and the sha256 of what it held when it was identified.
+
+        Raises:
+            MissingInput: when the file cannot be read.
+        """
+        return {os.path.basename(self.path): self._content or _content(self.path)}
+
     def check_unchanged(self) -> None:
         """Make sure that the file still is what the identity says.
 
