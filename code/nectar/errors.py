@@ -36,7 +36,8 @@ class NectarError(Exception):
         self.hint = hint  #: what to do about it
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.__dict__.copy()))
+        state = {name: value for name, value in self.__dict__.items() if name != "task"}
+        return (_rebuild, (type(self), state))
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
@@ -163,6 +164,7 @@ class TaskBroken(GraphError):
     """A task's `requires()` or `output()` raises."""
 
     code = "task-broken"
+    task: object = None  #: whose `requires()` raised; not known in another process
 
 
 class ClosureTooLarge(GraphError):

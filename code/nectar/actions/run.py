@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from nectar.execution.engine import Engine, Limits
 from nectar.execution.inline import InlineExecutor
 from nectar.execution.jobs import Executor, Tell
 from nectar.execution.outcome import Event, Listener, Runner, RunResult
-from nectar.plans import MAKING, Force, Prepared, make_plan
+from nectar.plans import MAKING, Action, Force, Prepared, make_plan
 from nectar.recording.capture import Echo
 from nectar.recording.run import Run, new_run, running
 from nectar.task import ground
@@ -73,7 +74,12 @@ def runner_for(tasks: Sequence[luigi.Task], listener: Listener, options: Options
     _check(options)
     this_run = new_run(echo=options.echo, tags=options.tags)
     with running(this_run):
-        prepared = make_plan(tasks, options.force)
+        try:
+            prepared = make_plan(tasks, options.force)
+        except errors.TaskBroken as error:
+            if isinstance(error.task, luigi.Task):
+                error.task.trigger_event(luigi.Event.BROKEN_TASK, error.task, error.__cause__)
+            raise
     if options.executor == "luigi":
         from nectar.execution.under_luigi import LuigiRunner
 
@@ -104,11 +110,17 @@ def _limits(options: Options) -> Limits:
     resources = dict(config.getintdict("resources"))
     timeout = config.getfloat("worker", "timeout", 0.0)
     retries = config.getint("scheduler", "retry_count", 1)
-    return Limits(options.fail_fast, resources, timeout, retries)
+    stays = config.getboolean("worker", "keep_alive", False)
+    stays = stays and config.getboolean("worker", "retry_external_tasks", False)
+    interval = config.getfloat("worker", "wait_interval", 1.0) if stays else 0.0
+    idle = luigi.TimeDeltaParameter().parse(config.get("worker", "max_keep_alive_idle_duration", "0"))
+    return Limits(options.fail_fast, resources, timeout, retries, interval, idle.total_seconds() or math.inf)
 
 
 def _executor(prepared: Prepared, this_run: Run, options: Options, limits: Limits) -> Callable[[Tell], Executor]:
-    to_run = [prepared.tasks[step.ref] for step in prepared.plan.steps if step.action in MAKING]
+    actions = MAKING | {Action.BLOCKED} if limits.external_interval_s else MAKING
+    found = [prepared.tasks[step.ref] for step in prepared.plan.steps if step.action in actions]
+    to_run = [task for task in found if task.run is not None]
     limited = limits.timeout_s or any(task.worker_timeout for task in to_run)
     if options.executor == "inline" or (options.executor is None and options.workers == 1 and not limited):
         return InlineExecutor

@@ -12,6 +12,9 @@ from typing import Any
 import luigi
 
 from nectar import errors
+from nectar.execution.awaiting import Awaited, Look
+from nectar.execution.dependency_events import fire_dependency_events
+from nectar.execution.hands import last_line
 from nectar.execution.jobs import Executor, Job, Report, ReportKind, Tell, now
 from nectar.execution.outcome import GOOD, STORE_CODES, Event, EventKind, Listener, RunResult, StepResult, StepStatus
 from nectar.execution.resources import Resources
@@ -33,6 +36,8 @@ class Limits:
     resources: Mapping[str, float] = field(default_factory=dict)  #: luigi's `[resources]`; 1 of each by default
     timeout_s: float = 0.0  #: for tasks without a `worker_timeout` of their own; 0: none
     retry_count: int = 1  #: attempts at tasks without a `retry_count` of their own
+    external_interval_s: float = 0.0  #: how often missing external data is looked for again; 0: never
+    external_patience_s: float = math.inf  #: how long it is waited for when there is nothing else to do
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +90,9 @@ class Engine:
         self._delayed: list[tuple[float, int, _Entry]] = []  # retries, and targets that others are making
         self._resources: Resources[_Entry] = Resources(self._limits.resources, self._push_ready)
         self._out = 0  # how many are handed over
+        self._awaited: Awaited[_Entry] = Awaited(  # external data that is missing, and may still come
+            self._limits.external_interval_s, self._limits.external_patience_s, lambda entry: entry.task.complete()
+        )
         self._seconds: dict[type, float] = {}  # how long a task of a class takes, lately
         self._inbox: list[Report] = []
         self._listener_error: Exception | None = None
@@ -124,7 +132,7 @@ class Engine:
         finally:
             executor.close(at_once=at_once)
         self._read_inbox(executor)
-        ordered = tuple(entry.result or self._note(entry, StepStatus.NOT_RUN) for entry in self._entries.values())
+        ordered = tuple(entry.result or self._give_up(entry) for entry in self._entries.values())
         self._emit(EventKind.RUN_ENDED)
         if self._listener_error is not None:
             raise self._listener_error
@@ -135,17 +143,18 @@ class Engine:
             self._read_inbox(executor)
             if not self._stopping:
                 self._wake_delayed()
+                self._look_for_external(executor)
                 self._dispatch(executor)
             if self._inbox:
                 continue
-            if not self._out and (self._stopping or not (self._ready or self._delayed)):
+            if not self._out and (self._stopping or not (self._ready or self._delayed or self._awaited)):
                 return
             executor.wait(self._patience())
             self._check_time_limits(executor)
 
     def _patience(self) -> float:
-        if not self._out and self._delayed:
-            pause = max(0.0, self._delayed[0][0] - now())
+        if not self._out and (self._delayed or self._awaited):
+            pause = max(0.0, self._delayed[0][0] - now()) if self._delayed else TICK_S
             time.sleep(min(pause, TICK_S))
             return 0.0
         return TICK_S
@@ -153,14 +162,17 @@ class Engine:
     # Taking in plans
 
     def _take_in(self, prepared: Prepared) -> None:
+        fire_dependency_events(prepared)
         for step in prepared.plan.steps:
             if step.ref in self._entries:
                 continue
             entry = self._entries[step.ref] = _Entry(step, prepared.tasks[step.ref], len(self._entries))
             if step.action is Action.SKIP:
                 self._note(entry, StepStatus.SKIPPED)
-            elif step.action is Action.BLOCKED:
-                self._note(entry, StepStatus.BLOCKED, error="; ".join(map(str, step.reasons)))
+            elif step.action is Action.BLOCKED and not self._may_come(step):
+                self._give_up(entry)
+            elif step.action is Action.BLOCKED and not step.requirements:
+                self._awaited.add(entry)
             else:
                 self._wait_for(entry, [self._entries[ref] for ref in step.requirements])
 
@@ -168,7 +180,7 @@ class Engine:
         """Let a task wait for others; False where one of these has failed: it is not run."""
         entry.missing = 0
         if any(one.result is not None and not _good(one.result) for one in required):
-            self._note(entry, StepStatus.NOT_RUN)
+            self._give_up(entry)
             return False
         for one in required:
             if one.result is None:
@@ -182,6 +194,25 @@ class Engine:
         if not entry.queued and not entry.out and entry.result is None:
             entry.queued = True
             self._push_ready(entry)
+
+    # External data: where the run is told to stay for it, what needs it waits as for any other requirement
+
+    def _may_come(self, step: PlanStep) -> bool:
+        waits = self._limits.external_interval_s > 0
+        return waits and any(reason.why in (Why.EXTERNAL_MISSING, Why.BLOCKED_BY) for reason in step.reasons)
+
+    def _look_for_external(self, executor: Executor) -> None:
+        """Let go on what waits for data that has come; give up when there has been nothing else to do for too long."""
+        for found in self._awaited.look(idle=not (self._out or self._ready or self._delayed)):
+            if found.look is Look.CAME:
+                self._note(found.one, StepStatus.SKIPPED)
+                self._let_dependents_go_on(found.one)
+                continue
+            if found.error is not None:
+                self._note(found.one, StepStatus.FAILED, error=last_line(found.error))
+            else:
+                self._give_up(found.one)
+            self._stop_dependents(executor, found.one)
 
     # Handing over
 
@@ -280,6 +311,9 @@ class Engine:
         self._begin_event(entry)
         status = StepStatus.REUSED if report.reused else StepStatus.SUCCEEDED
         self._note(entry, status, seconds=report.seconds, logs=report.logs)
+        self._let_dependents_go_on(entry)
+
+    def _let_dependents_go_on(self, entry: _Entry) -> None:
         dependents, entry.dependents = entry.dependents, []
         for dependent in dependents:
             if dependent.result is None:
@@ -311,9 +345,14 @@ class Engine:
             if one.parked:
                 one.parked = False
                 executor.drop(one.step.ref)
-            self._note(one, StepStatus.NOT_RUN)
+            self._give_up(one)
             stack += one.dependents
             one.dependents = []
+
+    def _give_up(self, entry: _Entry) -> StepResult:
+        if entry.step.action is Action.BLOCKED:
+            return self._note(entry, StepStatus.BLOCKED, error="; ".join(map(str, entry.step.reasons)))
+        return self._note(entry, StepStatus.NOT_RUN)
 
     def _try_later(self, entry: _Entry) -> None:
         """Come back to a target that another process is making, or to a task whose worker is gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from nectar.recording.group import Group, grouped
 from nectar.task import Task
 from nectar.task.base import own_outputs, split_outputs
 from nectar.task.closure import is_wrapper
+from nectar.task.running import no_stray_child
 
 log = logging.getLogger("luigi-interface")  # the one that people who run chains look at
 
@@ -110,7 +112,10 @@ class Hands:
             self.tell(Report(ReportKind.BUSY, job.ref))
             return False
         started.leased = True
-        if not job.forced and store.present([address]) and task.complete():
+        task._nectar.retried = job.number > 1
+        there = job.forced or bool(store.present([address]))
+        task._nectar.absent = not there
+        if there and not job.forced and task.complete():
             _release(started)  # made by another process since the plan was
             self.tell(Report(ReportKind.SUCCEEDED, job.ref, logs=f"{address}/log"))
             return False
@@ -129,7 +134,7 @@ class Hands:
         ref, task = started.job.ref, started.job.task
         self.current(AtWork(ref, started.since))
         try:
-            with grouped(self._group), _reporting(task, ref, self.tell):
+            with grouped(self._group), _reporting(task, ref, self.tell), no_stray_child(os.getpid()):
                 go_on()
         except KeyboardInterrupt:
             self._fail(started, KeyboardInterrupt("stopped"))

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import luigi
+from luigi.event import Event as LuigiEvent
 
 from nectar import errors, settings
 from nectar.execution.jobs import AtWork, Job, Report, ReportKind, Tell, now
@@ -81,12 +82,15 @@ class ProcessExecutor:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.process.pid, signal.SIGKILL)  # what its task started
         reason = worker.killed_because or _death(worker.process.exitcode)
+        event = LuigiEvent.PROCESS_FAILURE if worker.killed_because is None else LuigiEvent.TIMEOUT
         at = self._job_at(worker)
         for job in worker.batch:
             if worker.ready and (at is None or job.ref == at.ref):
+                job.task.trigger_event(event, job.task, reason)  # as luigi: here, and no FAILURE
                 self._tell(self._failed(job, reason))
                 at = at or AtWork(job.ref, now())  # it died before it said which: the first pays
             else:
+                self._bury(job, reason)  # who makes it next may have looked for the dead already
                 self._tell(Report(ReportKind.BUSY, job.ref))  # it was not begun, or not committed: once more
         for job in worker.parked.values():
             self._tell(Report(ReportKind.BUSY, job.ref))
@@ -121,10 +125,10 @@ class ProcessExecutor:
     # The protocol
 
     def room(self) -> int:
-        return sum(not worker.busy for worker in self._workers)
+        return sum(worker.ready and not worker.busy for worker in self._workers)
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        worker = min(self._workers, key=lambda one: len(one.batch))
+        worker = min((one for one in self._workers if one.ready), key=lambda one: len(one.batch))
         packed = []
         for job in jobs:
             try:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import pickle
 import signal
 import sys
 import threading
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -55,13 +57,43 @@ def work(pipe: Connection, lifeline: Connection, at_work: Any, start: Start) -> 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _set_guardian(lifeline, pipe)
+    _keep_to_itself(pipe)
+    _set_guardian(lifeline)
     sys.path[:] = start.path
     adopt(start.settings)
     _Worker(pipe, at_work).serve(start)
 
 
-def _set_guardian(lifeline: Connection, pipe: Connection) -> None:
+def _keep_to_itself(pipe: Connection) -> None:
+    """Let nothing that a task leaves behind hold what this process was handed by the forkserver.
+
+    The descriptors came through a socket, and such outlive an `exec`. Whoever has the forkserver's `alive` pipe keeps
+    the forkserver, so that not even the worker keeps it: it must end with the engine, and its end ends the worker. Who
+    has the resource tracker's pipe keeps the tracker.
+    """
+    server: Any = forkserver._forkserver
+    os.close(server._forkserver_alive_fd)
+    server._forkserver_alive_fd = None
+    for descriptor in (resource_tracker.getfd(), *server._inherited_fds):
+        os.set_inheritable(descriptor, False)
+    os.register_at_fork(after_in_child=functools.partial(_let_go_in_child, pipe))
+
+
+def _let_go_in_child(pipe: Connection) -> None:
+    """Close, in a child that a task forks, the engine's pipe and the resource tracker's.
+
+    A child that multiprocessing made keeps the tracker: with one of its own, the shared memory that it makes for its
+    parent would be gone with it. Any other gets one of its own when it needs it.
+    """
+    pipe.close()
+    tracker: Any = resource_tracker._resource_tracker
+    who_forked = sys._getframe(1).f_globals.get("__name__")
+    if who_forked != "multiprocessing.popen_fork" and tracker._fd is not None:
+        os.close(tracker._fd)
+        tracker._fd = tracker._pid = None
+
+
+def _set_guardian(lifeline: Connection) -> None:
     """Let a process of the group wait for the engine's end, and then end the group.
 
     A thread could not: a task may hold the interpreter's lock for hours. Nor does the kernel's signal to the worker
@@ -72,7 +104,6 @@ def _set_guardian(lifeline: Connection, pipe: Connection) -> None:
         return
     try:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        pipe.close()
         with contextlib.suppress(EOFError, OSError):
             lifeline.recv_bytes()  # nothing is ever sent: it returns when the engine is gone, or lets the worker go
         os.killpg(0, signal.SIGKILL)
@@ -129,6 +160,8 @@ class _Worker:
         self._hands.carry_out(jobs)
 
     def _note(self, at_work: AtWork | None) -> None:
+        if self._pipe.closed:
+            os._exit(0)  # a child that a task forked and let return here: it must not go on as if it were the worker
         if at_work is None:
             self._at_work[0] = -1.0
         else:
@@ -136,6 +169,8 @@ class _Worker:
             self._at_work[0] = float(self._serials[at_work.ref])
 
     def _tell(self, report: Report) -> None:
+        if self._pipe.closed:
+            return  # a child that a task forked: the engine listens to the worker alone
         with self._guard:
             self._reports.append(report)
         if report.kind in (ReportKind.MESSAGE, ReportKind.PROGRESS):

@@ -174,8 +174,10 @@ def _ask(survey: _Survey, refs: Sequence[str], ahead: int) -> None:
             look = survey.looks[ref]
             task = cast(Task, look.task)
             address = task.target_address()
-            known = present is not None and present[address]
-            _judge_own(look, task, None if known else store.inspect(address, look.outputs))
+            if present is None:
+                _judge_own(look, task, store.inspect(address, look.outputs))
+            else:  # a question for each would be too dear: what lies there without a record is found when it is made
+                _judge_own(look, task, None if present[address] else _MISSING)
 
 
 def _present(survey: _Survey, store: Store, refs: Sequence[str], ahead: int) -> Mapping[Address, bool]:
@@ -241,6 +243,7 @@ def _judge_own(look: _Look, task: Task, found: Inspection | None) -> None:
 
 
 _NO_TARGET = (Reason(Why.NO_TARGET),)
+_MISSING = Inspection(State.MISSING)
 
 
 def _may_be_mixed(task: luigi.Task) -> bool:

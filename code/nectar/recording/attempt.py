@@ -60,6 +60,7 @@ class Attempt:
     """One try at running one task."""
 
     work: Work
+    tried: bool = True  #: False: there is no failed attempt before this one
     staging: Staging = field(init=False)
     _dynamic: list[InputEntry] = field(default_factory=list)
     _run: runs_of_process.Run = field(default_factory=runs_of_process.current)
@@ -157,6 +158,8 @@ class Attempt:
         return Outcome(self.staging.attempt, commitment.won, f"{self.work.address}/log", reused_from=reused_from)
 
     def _failed_before(self) -> int:
+        if not self.tried:
+            return 0
         return len(self.work.store.reader(self.work.address).attempts(staged=False))
 
     def fail(self, error: BaseException) -> Outcome:

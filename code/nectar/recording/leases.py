@@ -20,8 +20,8 @@ LONGEST_WAIT_S = 0.5
 _held: dict[tuple[int, str, Address], Lease] = {}
 #: those that another had when this process asked for them
 _refused: set[tuple[int, str, Address]] = set()
-#: keys with a staged attempt when a run first looked, by run, process, store and prefix
-_staged: dict[tuple[str, int, str, str], frozenset[str]] = {}
+#: keys of which there were attempts when a run first looked, by run, process, store and prefix
+_tried: dict[tuple[str, int, str, str], frozenset[str]] = {}
 _MOST_PREFIXES = 1000
 
 
@@ -69,8 +69,8 @@ def release(store: Store, address: Address) -> None:
         lease.release()
 
 
-def may_hide_dead(store: Store, address: Address) -> bool:
-    """Say whether a staged attempt at an address may be there, for whoever has just taken the lease on it.
+def was_tried(store: Store, address: Address) -> bool:
+    """Say whether there may be attempts at an address, dead or failed, for whoever has just taken the lease on it.
 
     A run looks once at all attempts under a prefix, and again where it was refused the lease: whoever had it may have
     died since.
@@ -83,11 +83,11 @@ def may_hide_dead(store: Store, address: Address) -> bool:
         _refused.discard(place)
         return True
     prefix = (current_run().id, os.getpid(), store.url, address.prefix)
-    if prefix not in _staged:
-        if len(_staged) >= _MOST_PREFIXES:
-            _staged.clear()
-        _staged[prefix] = frozenset(store.staged(address.prefix))
-    return address.key in _staged[prefix]
+    if prefix not in _tried:
+        if len(_tried) >= _MOST_PREFIXES:
+            _tried.clear()
+        _tried[prefix] = frozenset(store.tried(address.prefix))
+    return address.key in _tried[prefix]
 
 
 def bury_the_dead(store: Store, address: Address, reason: str = "its process died") -> list[str]:

@@ -66,7 +66,7 @@ class Finished:
 
     staging: Staging
     record: Record  #: complete but for what only the store knows (objects, ETags)
-    replaces: str | None = None  #: version of the complete record that this one may replace; None: create only
+    replaces: str | None = None  #: version of the record that this one may replace; None: create only
     outputs: tuple[str, ...] = ()  #: what a target must have to be complete for this task
     recipe: Recipe | None = None  #: by which `recall` finds it again
 
@@ -171,6 +171,13 @@ class Store(Leasing, Protocol):
             StoreUnreachable: when the store cannot answer.
         """
 
+    def records(self, addresses: Iterable[Address]) -> dict[Address, Record]:
+        """Return the records of many targets, where they can be read; their files are not looked at.
+
+        Raises:
+            StoreUnreachable: when the store cannot answer.
+        """
+
     def unchanged(self, address: Address, stamp: Hashable) -> bool:
         """Say whether the record at an address is the one that had this stamp; cheaper than to inspect it again.
 
@@ -189,8 +196,8 @@ class Store(Leasing, Protocol):
     def commit(self, finished: Sequence[Finished]) -> list[Commitment]:
         """Publish attempts, each as a whole or not at all; the first writer of an address wins.
 
-        What else lies at an address (a leftover, an invalid target, a record that `replaces` names) is kept in
-        quarantine. Once this returns the targets outlive a power loss, if the settings say so.
+        What else lies at an address (a leftover, a complete or invalid target that `replaces` names) is kept, in
+        quarantine or where it lies. Once this returns the targets outlive a power loss, if the settings say so.
 
         Raises:
             StoreUnreachable: when the store cannot be written; attempts already published stay published.
@@ -228,8 +235,8 @@ class Store(Leasing, Protocol):
             StoreUnreachable: when the store cannot be written.
         """
 
-    def staged(self, prefix: str) -> set[str]:
-        """Return the keys of the targets under a prefix at which attempts are staged: at work, or dead.
+    def tried(self, prefix: str) -> set[str]:
+        """Return the keys of the targets under a prefix of which there are attempts: at work, dead, or failed.
 
         Raises:
             StoreUnreachable: when the store cannot be read.

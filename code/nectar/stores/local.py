@@ -119,6 +119,10 @@ class LocalStore:
             return Inspection(State.INVALID, record, version, f"{problem} in `{address}`")
         return Inspection(State.COMPLETE, record, version, stamp=_stamp(found))
 
+    def records(self, addresses: Iterable[Address]) -> dict[Address, Record]:
+        found = {address: self.inspect(address).record for address in addresses}
+        return {address: record for address, record in found.items() if record is not None}
+
     def unchanged(self, address: Address, stamp: Hashable) -> bool:
         try:
             return _stamp(os.stat(f"{self._place(address)}/{RECORD_NAME}", follow_symlinks=False)) == stamp
@@ -355,9 +359,9 @@ class LocalStore:
             self._fail(error, "written")
         return f"{kept}/{staging.attempt}"
 
-    def staged(self, prefix: str) -> set[str]:
-        names = _names_in(f"{self.root}/{prefix}/{STAGING}", self)
-        return {key for key in map(records.attempt_key, names) if key is not None}
+    def tried(self, prefix: str) -> set[str]:
+        staged = map(records.attempt_key, _names_in(f"{self.root}/{prefix}/{STAGING}", self))
+        return {*_names_in(f"{self.root}/{prefix}/{ATTEMPTS}", self), *(key for key in staged if key is not None)}
 
     def lease(self, address: Address) -> HeldLock | None:
         lock_file, name = f"{self.root}/{LOCKS}", f"lease:{address.path}"

@@ -79,6 +79,10 @@ class MemoryStore:
                 return Inspection(State.INVALID, record, version, problem)
         return Inspection(State.COMPLETE, record, version, stamp=version)
 
+    def records(self, addresses: Iterable[Address]) -> dict[Address, Record]:
+        found = {address: self.inspect(address).record for address in addresses}
+        return {address: record for address, record in found.items() if record is not None}
+
     def unchanged(self, address: Address, stamp: Hashable) -> bool:
         raw = self.folders.get(address.path, _Held()).files.get(RECORD_NAME)
         return raw is not None and hashlib.sha256(raw).hexdigest() == stamp
@@ -150,9 +154,11 @@ class MemoryStore:
         self._staged.pop(staging.attempt, None)
         shutil.rmtree(staging.path, ignore_errors=True)  # a child left over may still write there
 
-    def staged(self, prefix: str) -> set[str]:
-        found = list(self._staged.values())
-        return {staging.address.key for staging in found if staging.address.prefix == prefix}
+    def tried(self, prefix: str) -> set[str]:
+        staged = list(self._staged.values())
+        kept = f"{prefix}/.attempts/"
+        failed = {path.removeprefix(kept).split("/")[0] for path in list(self.folders) if path.startswith(kept)}
+        return failed | {staging.address.key for staging in staged if staging.address.prefix == prefix}
 
     def lease(self, address: Address) -> MemoryLease | None:
         with self._guard:

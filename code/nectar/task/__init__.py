@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nectar.task.base import CODE, LocalTask, Task
+from nectar.task.base import CODE, LocalTask, S3Task, Task
 from nectar.task.source import FileSource
 
-__all__ = ["CODE", "FileSource", "LocalTask", "Task"]
+__all__ = ["CODE", "FileSource", "LocalTask", "S3Task", "Task"]

@@ -352,6 +352,24 @@ def _ref(family: str, forms: Sequence[Canonical]) -> str:
     return f"{family}({hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()})"
 
 
+class S3Task(Task):
+    """A task whose target always lies in S3, whatever the store of the others."""
+
+    def target_store(self) -> Store:
+        """Return the store in the project's bucket.
+
+        Raises:
+            SettingsInvalid: when the settings name no bucket.
+        """
+        url = settings.current().s3.url
+        if url is None:
+            raise errors.SettingsInvalid(
+                f"`{type(self).__name__}` keeps its targets in S3, and no bucket is named",
+                hint="set ENV and PROJECT_BUCKET, or `url` in `[s3]` of configuration/nectar.toml",
+            )
+        return stores.open_store(url)
+
+
 def family_of(cls: type[luigi.Task]) -> str:
     """Return luigi's name for a task class: its module and name, or what its author chose."""
     return str(cls.get_task_family())

@@ -271,19 +271,21 @@ def _known(task: luigi.Task) -> Identity | None:
 
 def _ask_requirements(task: luigi.Task) -> Requirements:
     state = state_of(task)
-    if state is None:
-        return requirements_of(task)
-    if state.deriving:
-        raise own_output(task)
-    state.deriving = True
+    if state is not None:
+        if state.deriving:
+            raise own_output(task)
+        state.deriving = True
     try:
         return requirements_of(task)
     except (errors.NectarError, RecursionError):
         raise
     except Exception as error:
-        raise broken_task(task, "requires()", error) from error
+        broken = broken_task(task, "requires()", error)
+        broken.task = task
+        raise broken from error
     finally:
-        state.deriving = False
+        if state is not None:
+            state.deriving = False
 
 
 def broken_task(task: luigi.Task, method: str, error: Exception) -> errors.TaskBroken:

@@ -8,20 +8,21 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import luigi
 from luigi.task import DynamicRequirements, flatten
 
 from nectar import errors, stores
+from nectar.address import Address
 from nectar.parameters import is_private
 from nectar.recording import leases, reuse
 from nectar.recording.attempt import Attempt, Outcome, Work
 from nectar.recording.group import Group, group_at_work, grouped
 from nectar.records import InputEntry, Record
 from nectar.settings import Drift
-from nectar.stores import Commitment, Recipe
+from nectar.stores import Commitment, Recipe, State
 from nectar.task import closure, code
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def run_recorded(task: Task) -> Any:
         if _reused(attempt):
             _succeeded(task, attempt, group)
             return None
-        with attempt.capturing(), grouped(None), _no_stray_child(process):
+        with attempt.capturing(), grouped(None), no_stray_child(process):
             result = body(task)
         if isinstance(result, Generator):
             return _driven(task, lambda: result, attempt)
@@ -81,7 +82,7 @@ def _driven(
         answer = None
         while True:
             group = group_at_work()
-            with attempt.capturing(), grouped(None), _no_stray_child(process):
+            with attempt.capturing(), grouped(None), no_stray_child(process):
                 try:
                     wanted = steps.send(answer)
                 except StopIteration:
@@ -116,7 +117,7 @@ def _reused(attempt: Attempt) -> bool:
 
 
 @contextlib.contextmanager
-def _no_stray_child(process: int) -> Iterator[None]:
+def no_stray_child(process: int) -> Iterator[None]:
     """End a child that a task forked and let return here: it must not go on as if it were the one that runs tasks."""
     code = 0
     try:
@@ -183,9 +184,10 @@ def _begin(task: Task) -> Attempt | None:
         leases.release(store, address)
         return None
     try:
-        if leases.may_hide_dead(store, address):
+        tried = state.retried or leases.was_tried(store, address)
+        if tried:
             leases.bury_the_dead(store, address)
-        attempt = Attempt(work_of(task))
+        attempt = Attempt(work_of(task), tried)
     except BaseException:
         if not state.borrowed_lease:
             leases.release(store, address)
@@ -211,8 +213,12 @@ def work_of(task: Task) -> Work:
     own, foreign = split_outputs(task)
     store, address = task.target_store(), task.target_address()
     requirements = closure.known_requirements(task)
-    found = store.inspect(address, tuple(own))
-    replaces = found.version if found.complete and _is_to_be_replaced(task, own, foreign, found) else None
+    # Whoever took the lease for the task may have seen a moment ago that there is nothing.
+    found = stores.Inspection(State.MISSING) if task._nectar.absent else store.inspect(address, tuple(own))
+    task._nectar.absent = False
+    replaces = None if found.newer else found.version
+    if found.complete and not _is_to_be_replaced(task, own, foreign, found):
+        replaces = None
     inputs = dict(zip(requirements, _entries(requirements.items(), with_files=True), strict=True))
     document = closure.document_of(task)
     sources: list[Any] = [one for one in requirements.values() if getattr(one, "reads_file", False)]
@@ -249,6 +255,9 @@ def _is_to_be_replaced(task: Task, own: Any, foreign: list[luigi.Target], found:
 
 
 def _entries(requirements: Iterable[tuple[Any, luigi.Task]], *, with_files: bool) -> list[InputEntry]:
+    requirements = list(requirements)
+    if with_files:
+        _remember_all([one for _, one in requirements if closure.state_of(one) is not None])
     entries = []
     for _, requirement in requirements:
         if closure.state_of(requirement) is None:
@@ -259,6 +268,21 @@ def _entries(requirements: Iterable[tuple[Any, luigi.Task]], *, with_files: bool
         path = requirement.target_address().path
         entries.append(InputEntry(repr(requirement), path, requirement.output_id, files))
     return entries
+
+
+def _remember_all(tasks: Sequence[luigi.Task]) -> None:
+    """Read the records of those tasks of which no digests are known, all that lie in one store at once."""
+    by_store: dict[str, tuple[stores.Store, dict[Address, Task]]] = {}
+    for one in tasks:
+        task = cast("Task", one)
+        if task._nectar.found is None and not task.reads_file:
+            store = task.target_store()
+            by_store.setdefault(store.url, (store, {}))[1][task.target_address()] = task
+    for store, unknown in by_store.values():
+        if store.checks_in_plans or len(unknown) < 2:
+            continue
+        for address, record in store.records(unknown).items():
+            unknown[address]._nectar.found = (None, {entry.name: entry.sha256 for entry in record.files})
 
 
 def remember_files(task: Task, record: Record, stamp: Hashable) -> None:
@@ -284,7 +308,7 @@ def files_of(task: Task) -> Mapping[str, str] | None:
         return cast("Any", task).digests()  # type: ignore[no-any-return]
     store, address = task.target_store(), task.target_address()
     known = task._nectar.found
-    if known is None or not store.unchanged(address, known[0]):
+    if known is None or (known[0] is not None and not store.unchanged(address, known[0])):
         found = store.inspect(address)
         if found.record is None:
             return None

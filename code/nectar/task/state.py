@@ -35,6 +35,8 @@ class TaskState:
     #: stamp of its record, and file -> sha256, as it was found complete; stays in this process
     found: tuple[Hashable, Mapping[str, str]] | None = None
     forced: bool = False  #: its next attempt replaces a complete target
+    retried: bool = False  #: an attempt at it failed in this run
+    absent: bool = False  #: nothing was at its address when the lease on it was taken
 
     def __getstate__(self) -> tuple[Any, ...]:
         """Let only what another process cannot find out as well travel with a task, and never its requirements."""
@@ -45,5 +47,5 @@ class TaskState:
         forms, ref, identity, self.reads_files, self.epoch, self.staging, self.forced = state
         self.forms, self.ref = forms, ref
         self.identity = None if identity is None else Identity(*identity)
-        self.deriving = self.borrowed_lease = False
+        self.deriving = self.borrowed_lease = self.retried = self.absent = False
         self.outcome = self.address = self.text = self.requirements = self.found = None

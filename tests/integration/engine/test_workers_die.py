@@ -95,13 +95,35 @@ CHAIN = """
         raise ValueError("not utf-8 \\udcff either")
 
 
-    def leave_a_daemon(task):
-        if os.fork() == 0:
-            os.setsid()
-            if os.fork() == 0:
-                os.execvp("sleep", ["sleep", "1000"])
+    def become_a_daemon():
+        if os.fork():
+            os.wait()
+            return False
+        os.setsid()
+        if os.fork():
             os._exit(0)
-        os.wait()
+        return True
+
+
+    def leave_a_daemon(task):
+        if become_a_daemon():
+            os.execvp("sleep", ["sleep", "1000"])
+
+
+    def leave_a_daemon_of_subprocess(task):
+        subprocess.Popen(["sleep", "1000"], start_new_session=True, close_fds=False)
+
+
+    def leave_a_forked_daemon(task):
+        if become_a_daemon():
+            time.sleep(1000)
+
+
+    def leave_a_silent_daemon(task):
+        if become_a_daemon():
+            for descriptor in range(3):
+                os.close(descriptor)
+            time.sleep(1000)
 
 
     def leave_a_child(task):
@@ -126,6 +148,56 @@ CHAIN = """
 
         with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
             assert list(pool.map(abs, [-1, -2, -3])) == [1, 2, 3]
+
+
+    def trackers():
+        mark = f"ENGINE_TEST_MARK={os.environ['ENGINE_TEST_MARK']}".encode()
+        found = 0
+        for place in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                ours = mark in (place / "environ").read_bytes()
+                found += ours and b"resource_tracker" in (place / "cmdline").read_bytes()
+            except OSError:  # it has just ended
+                pass
+        return found
+
+
+    def share_memory_with_a_child(task):
+        import multiprocessing
+        from multiprocessing.shared_memory import SharedMemory
+
+        def make(pipe):
+            made = SharedMemory(create=True, size=10)
+            made.buf[:5] = b"honey"
+            pipe.send(made.name)
+
+        here, there = multiprocessing.Pipe()
+        child = multiprocessing.get_context("fork").Process(target=make, args=(there,))
+        child.start()
+        name = here.recv()
+        child.join()
+        while trackers() > 1:  # one of the child's own would free the memory with its own end
+            time.sleep(0.02)
+        given = SharedMemory(name=name)
+        assert bytes(given.buf[:5]) == b"honey"
+        given.close()
+        given.unlink()
+
+
+    def die_with_shared_memory(task):
+        from multiprocessing.shared_memory import SharedMemory
+
+        pathlib.Path("shared").write_text(SharedMemory(create=True, size=10).name)
+        kill_myself(task)
+
+
+    def tell_from_a_child(task):
+        task.set_status_message("from the task")
+        pid = os.fork()
+        if pid == 0:
+            task.set_status_message("from its child")
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
 
 
     def chatter_in_threads(task):
@@ -173,6 +245,28 @@ CHAIN = """
 
         def requires(self):
             return [AllTask(deed=self.deed), AfterTask(deed=self.deed)]
+
+
+    class PlainForkTask(luigi.Task):
+        n = luigi.IntParameter()
+
+        def output(self):
+            return luigi.LocalTarget(f"plain.{self.n}")
+
+        def run(self):
+            if self.n == 0:
+                fork_and_return(self)
+            with self.output().open("w") as file:
+                file.write("made")
+
+        def on_success(self):
+            with open("ended", "a") as file:
+                file.write(f"{self.n}\\n")
+
+
+    class PlainForksTask(luigi.WrapperTask):
+        def requires(self):
+            return [PlainForkTask(n=n) for n in range(4)]
 
 
     class TimedTask(nectar.Task):
@@ -331,9 +425,11 @@ def test_a_task_that_ends_within_the_grace_does_not_take_the_next_one_with_it(ch
     assert ended.statuses["InnocentTask()"] == "succeeded", ended.steps
 
 
-def test_a_hundred_megabytes_of_output_are_in_the_log(chain):
+def test_of_a_hundred_megabytes_of_output_head_and_tail_are_in_the_log(chain):
     ended = chain.run("AllTask", params={"deed": "flood"}, workers=2).ok()
-    assert (chain.target("StepTask", n=3) / "log" / "stdout.log").stat().st_size == 100 << 20
+    log = (chain.target("StepTask", n=3) / "log" / "stdout.log").read_bytes()
+    assert 16 << 20 < len(log) < 36 << 20
+    assert b"MiB of this log were left out]" in log
     assert len(ended.out) < 1000
 
 
@@ -346,16 +442,33 @@ def test_children_and_threads_of_a_task_harm_nobody_and_end_with_the_run(chain, 
     chain.nothing_runs()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what a worker got from the forkserver is inherited over exec: the forkserver lives as long"
+@pytest.mark.parametrize(
+    "deed", ["leave_a_daemon", "leave_a_daemon_of_subprocess", "leave_a_forked_daemon", "leave_a_silent_daemon"]
 )
-def test_a_daemon_that_a_task_leaves_behind_holds_nothing_up(chain, until):
+def test_a_daemon_that_a_task_leaves_behind_holds_nothing_up(chain, until, deed):
     began = time.monotonic()
-    chain.run("DeedTask", params={"deed": "leave_a_daemon"}, workers=2).ok()
-    assert time.monotonic() - began < 5
-    until(lambda: list(chain.processes().values()) == ["sleep 1000 "], 3.0)  # it left its group on purpose
+    chain.run("DeedTask", params={"deed": deed}, workers=2).ok()
+    assert time.monotonic() - began < 8
+    until(lambda: len(chain.processes()) == 1, 3.0)  # the daemon, which left its group on purpose
     chain.end_all()
-    assert chain.nectar("run", "etl/engine_chain", "DeedTask", "--deed", "leave_a_daemon").code == 0
+    assert chain.nectar("run", "etl/engine_chain", "DeedTask", "--deed", deed).code == 0
+
+
+def test_shared_memory_of_a_child_of_a_task_outlives_the_child(chain):
+    chain.run("DeedTask", params={"deed": "share_memory_with_a_child"}, workers=2).ok()
+    chain.nothing_runs()
+
+
+def test_shared_memory_of_a_task_that_died_is_freed_with_the_run(chain, until):
+    failed_alone(chain, "die_with_shared_memory")
+    [name] = chain.lines("shared")
+    until(lambda: not os.path.exists(f"/dev/shm/{name}"))
+
+
+def test_a_forked_child_of_a_task_cannot_talk_to_the_engine(chain):
+    ended = chain.run("DeedTask", params={"deed": "tell_from_a_child"}, workers=2).ok()
+    words = [event["detail"] for event in ended.answer["events"] if event["event"] == "step message"]
+    assert words == ["from the task"]
 
 
 @pytest.mark.parametrize("executor", ["inline", "processes"])
@@ -367,6 +480,19 @@ def test_a_forked_child_that_comes_back_is_no_second_engine(chain, deed, executo
     assert sorted(chain.lines("began")) == sorted(chain.lines("ended")) == sorted(map(str, range(8)))
     assert chain.record("StepTask", n=3)["attempt"]["number"] == 1
     assert chain.failures() == []
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [
+        "processes",
+        "inline",
+    ],
+)
+def test_a_child_that_a_plain_luigi_task_forks_is_no_second_engine(chain, executor):
+    chain.run("PlainForksTask", executor=executor).ok()
+    chain.nothing_runs()
+    assert sorted(chain.lines("ended")) == ["0", "1", "2", "3"]
 
 
 def test_words_of_progress_from_many_threads_all_arrive(chain):
