@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nectar.actions.plan import plan
     from nectar.actions.run import run
-    from nectar.task import CODE, FileSource, LocalTask, Task
+    from nectar.task import CODE, FileSource, LocalTask, S3Task, Task
 
 __version__ = "0.1.0"
 
-__all__ = ["CODE", "FileSource", "LocalTask", "Task", "__version__", "plan", "run"]
+__all__ = ["CODE", "FileSource", "LocalTask", "S3Task", "Task", "__version__", "plan", "run"]
 
 _HOMES = {
     "CODE": "nectar.task",
     "FileSource": "nectar.task",
     "LocalTask": "nectar.task",
+    "S3Task": "nectar.task",
     "Task": "nectar.task",
     "plan": "nectar.actions.plan",
     "run": "nectar.actions.run",

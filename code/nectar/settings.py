@@ -10,8 +10,8 @@ import contextlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +50,21 @@ class IdentityScheme(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class S3Settings:
+    """How to reach S3; what is None comes from the variables and profiles that all AWS tools know."""
+
+    url: str | None = None  #: where `S3Task` puts its targets; None: there is no bucket
+    endpoint: str | None = None  #: URL of another server than AWS
+    region: str | None = None
+    profile: str | None = None
+    path_style: bool | None = None  #: None: where the bucket's name has dots, or the server is another one than AWS
+    retries: int = 5  #: of one request, after its first try
+    timeout_s: int = 60  #: seconds without a byte
+    single_writer: bool = False  #: the server need not honour conditional writes: nobody else writes there
+    cache_mib: int = 10240  #: of copies of what was read, on the local disk
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of one project."""
 
@@ -59,6 +74,7 @@ class Settings:
     drift: Drift = Drift.WARN
     identity: IdentityScheme = IdentityScheme.NECTAR
     attempts_kept: int = 10  #: failed attempts whose logs are kept, for each target
+    s3: S3Settings = S3Settings()
 
     @property
     def chains_dir(self) -> Path:
@@ -118,7 +134,11 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
     root = find_root(environ, directory or Path.cwd())
     problems: list[str] = []
     document = _read(root / CONFIGURATION, problems)
-    known = {"store": {"url", "durability", "attempts_kept"}, "task": {"drift", "identity"}}
+    known = {
+        "store": {"url", "durability", "attempts_kept"},
+        "s3": {one.name for one in fields(S3Settings)},
+        "task": {"drift", "identity"},
+    }
     for section, keys in document.items():
         if section not in known:
             problems.append(f"unknown section `[{section}]`")
@@ -132,9 +152,11 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
         in_file = table.get(key) if isinstance(table, dict) else None
         return environ.get(variable) or (default if in_file is None else in_file)
 
+    store_url = _store_url(str(value("store", "url", "NECTAR_STORE", "")), root, environ, problems)
     settings = Settings(
         root=root,
-        store_url=_store_url(str(value("store", "url", "NECTAR_STORE", "")), root, environ, problems),
+        store_url=store_url,
+        s3=_s3(value, store_url, environ, problems),
         durability=_choice(
             Durability, value("store", "durability", "NECTAR_DURABILITY", "group"), "durability", problems
         ),
@@ -176,6 +198,39 @@ def _read(path: Path, problems: list[str]) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         problems.append(f"`{path.name}` cannot be read: {error}")
         return {}
+
+
+def _s3(
+    value: Callable[[str, str, str, object], Any], store_url: str, environ: Mapping[str, str], problems: list[str]
+) -> S3Settings:
+    def text(key: str) -> str | None:
+        return str(value("s3", key, f"NECTAR_S3_{key.upper()}", "")) or None
+
+    def yes_or_no(key: str) -> bool | None:
+        given = value("s3", key, f"NECTAR_S3_{key.upper()}", None)
+        words = {"true": True, "1": True, "false": False, "0": False}
+        if given is None or isinstance(given, bool):
+            return given
+        if str(given).lower() not in words:
+            problems.append(f"`{key}` is `{given}`, not `true` or `false`")
+        return words.get(str(given).lower())
+
+    def count(key: str) -> int:
+        return _count(value("s3", key, f"NECTAR_S3_{key.upper()}", getattr(S3Settings(), key)), key, problems)
+
+    stage, bucket = environ.get("ENV", ""), environ.get("PROJECT_BUCKET", "")
+    derived = f"s3://{stage}.{bucket}" if bucket and stage not in ("", "local") else None
+    return S3Settings(
+        url=text("url") or (store_url if store_url.startswith("s3://") else derived),
+        endpoint=text("endpoint"),
+        region=text("region"),
+        profile=text("profile"),
+        path_style=yes_or_no("path_style"),
+        retries=count("retries"),
+        timeout_s=count("timeout_s"),
+        single_writer=bool(yes_or_no("single_writer")),
+        cache_mib=count("cache_mib"),
+    )
 
 
 def _store_url(text: str, root: Path, environ: Mapping[str, str], problems: list[str]) -> str:

@@ -59,8 +59,10 @@ class Target(FileSystemTarget):
 
     @property
     def final_path(self) -> str:
-        """The file in the store, as a local path where the store is local; it exists once the task is done."""
-        return self._reader().path(self.name)
+        """The file in the store: a local path where the store is local, an address otherwise, once the task is done."""
+        reader = self._reader()
+        address = reader.url(self.name)
+        return address if address.startswith("s3://") else reader.path(self.name)
 
     @property
     def url(self) -> str:

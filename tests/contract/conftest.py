@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import secrets
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,10 +16,23 @@ import pytest
 
 from nectar.address import Address
 from nectar.recording.sealing import digest_of
-from nectar.records import FileEntry, Record, new_attempt_id, utc_now
+from nectar.records import RECORD_NAME, FileEntry, Record, new_attempt_id, utc_now
 from nectar.settings import Durability
 from nectar.stores import Finished, LocalStore, MemoryStore, Store
 from nectar.stores.memory import _Held
+from nectar.stores.s3.cache import ObjectCache
+from nectar.stores.s3.client import S3Client, S3Config
+from nectar.stores.s3.store import S3Store
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
+
+import s3_client
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the contract have real S3 servers."""
+    config.pluginmanager.import_plugin("s3_fixtures")
+
 
 ATTEMPTS_KEPT = 3
 
@@ -31,6 +47,10 @@ class Bench(Protocol):
     @property
     def is_local(self) -> bool:
         """True where paths of the store are paths of the disk."""
+
+    @property
+    def is_near(self) -> bool:
+        """True where asking the store costs microseconds, so that races can be tried often."""
 
     def put(self, path: str, raw: bytes) -> None:
         """Plant a file."""
@@ -49,6 +69,7 @@ class LocalBench:
     root: Path
     durability: Durability
     is_local: bool = True
+    is_near: bool = True
     store: LocalStore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +93,7 @@ class MemoryBench:
     """A store in memory."""
 
     is_local: bool = False
+    is_near: bool = True
     store: MemoryStore = field(default_factory=lambda: MemoryStore("memory://contract", attempts_kept=ATTEMPTS_KEPT))
 
     def _split(self, path: str) -> tuple[str, str]:
@@ -98,6 +120,85 @@ class MemoryBench:
         }
 
 
+@dataclass
+class S3Bench:
+    """A store in a folder of its own of a real server's bucket."""
+
+    endpoint: str
+    disk: Path
+    is_local: bool = False
+    is_near: bool = False
+    store: S3Store = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._raw = s3_client.client(self.endpoint)
+        self._bucket = "contract"
+        self._prefix = f"folder/{secrets.token_hex(8)}"
+        with contextlib.suppress(self._raw.exceptions.BucketAlreadyOwnedByYou):
+            s3_client.make_bucket(self._raw, self._bucket)
+        client = S3Client(f"s3://{self._bucket}/{self._prefix}", S3Config(endpoint=self.endpoint, retries=1))
+        cache = ObjectCache(str(self.disk / "cache"), 1 << 28)
+        self.store = S3Store(client, cache, str(self.disk / "staging"), attempts_kept=ATTEMPTS_KEPT)
+
+    def put(self, path: str, raw: bytes) -> None:
+        self._raw.put_object(Bucket=self._bucket, Key=f"{self._prefix}/{path}", Body=raw)
+
+    def remove(self, path: str) -> None:
+        self._raw.delete_object(Bucket=self._bucket, Key=f"{self._prefix}/{path}")
+
+    def files(self, path: str) -> dict[str, bytes]:
+        """Return the files that a target's record names, and of a quarantine those that its records name.
+
+        Objects are never written over or moved while somebody may read them: what is not in force any more stays where
+        it is until it is cleared away. `left/` has what no record names.
+        """
+        *folders, name = path.split("/")
+        if folders[-1] == ".quarantine":
+            return self._kept("/".join(folders[:-1]), name)
+        if folders[-2] == ".quarantine":
+            kept = self._kept("/".join(folders[:-2]), folders[-1])
+            return {one.removeprefix(f"{name}/"): raw for one, raw in kept.items() if one.startswith(f"{name}/")}
+        there = self._objects(path)
+        return self._named(there, there) if RECORD_NAME in there else there
+
+    def _named(self, kept: dict[str, bytes], objects: dict[str, bytes]) -> dict[str, bytes]:
+        """Return files by name, of a folder that has the record and one that has its objects."""
+        raw = kept[RECORD_NAME]
+        try:
+            document = json.loads(raw)
+            entries = {one["name"]: one["object"] for one in document["files"]}
+        except (ValueError, LookupError):
+            return kept if kept is objects else {RECORD_NAME: raw}
+        for name in ("params.txt", "log/stdout.log", "log/stderr.log"):
+            entries[name] = document.get("places", {}).get(name, name)
+        found = {name: {**objects, **kept}.get(place) for name, place in entries.items()}
+        return {RECORD_NAME: raw, **{name: one for name, one in found.items() if one is not None}}
+
+    def _kept(self, prefix: str, key: str) -> dict[str, bytes]:
+        at_target = self._objects(f"{prefix}/{key}")
+        quarantined = self._objects(f"{prefix}/.quarantine/{key}")
+        labels = sorted({name.split("/")[0] for name in quarantined})
+        kept = {}
+        for label in labels:
+            of_label = {n.removeprefix(f"{label}/"): raw for n, raw in quarantined.items() if n.startswith(f"{label}/")}
+            files = self._named(of_label, at_target) if RECORD_NAME in of_label else of_label
+            kept.update({f"{label}/{name}": raw for name, raw in files.items()})
+        in_force = self._named(at_target, at_target).values() if RECORD_NAME in at_target else ()
+        known = {*in_force, *kept.values()}
+        kept.update({f"left/{name}": raw for name, raw in at_target.items() if raw not in known})
+        return kept
+
+    def _objects(self, path: str) -> dict[str, bytes]:
+        top = f"{self._prefix}/{path}/"
+        pages = self._raw.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=top)
+        keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
+        bodies = {key: self._raw.get_object(Bucket=self._bucket, Key=key)["Body"].read() for key in keys}
+        return {key.removeprefix(top): raw for key, raw in bodies.items()}
+
+    def close(self) -> None:
+        self.store.client.close()
+
+
 BENCHES: dict[str, Callable[[Path], Bench]] = {
     "local-group": lambda folder: LocalBench(folder / "store", Durability.GROUP),
     "local-each": lambda folder: LocalBench(folder / "store", Durability.EACH),
@@ -106,10 +207,22 @@ BENCHES: dict[str, Callable[[Path], Bench]] = {
 }
 
 
-@pytest.fixture(params=BENCHES)
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+SERVERS = {"s3-moto": "moto", "s3-radosgw": "radosgw"}
+
+
+@pytest.fixture(params=[*BENCHES, *SERVERS])
+def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """Each store in turn, empty. Another store joins the contract by a line in BENCHES."""
-    return BENCHES[request.param](tmp_path)
+    if request.param in BENCHES:
+        yield BENCHES[request.param](tmp_path)
+        return
+    server = request.getfixturevalue(SERVERS[request.param])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_client.ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_client.SECRET_KEY)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", s3_client.REGION)
+    bench = S3Bench(getattr(server, "endpoint", server), tmp_path)
+    yield bench
+    bench.close()
 
 
 @pytest.fixture

@@ -91,7 +91,10 @@ def test_what_was_committed_is_complete_with_its_record(store: Store, address: A
     published(store, one)
     found = store.inspect(address, ("out.txt", "parts/deep/x.bin"))
     assert found.complete and found.problem is None
-    assert found.record is not None and found.record.files == one.record.files
+    assert found.record is not None
+    assert [(entry.name, entry.size, entry.sha256) for entry in found.record.files] == [
+        (entry.name, entry.size, entry.sha256) for entry in one.record.files
+    ]
     assert found.version == version_of(store, address)
     assert_bytes_are_the_records(store, address)
 
@@ -274,7 +277,7 @@ def test_an_invalid_target_is_replaced_and_kept_in_quarantine(
     published(bench.store, finish(address, {"out.txt": b"old"}))
     bad = BROKEN[broken](bench.files(address.path)["record.json"])
     bench.put(f"{address}/record.json", bad)
-    published(bench.store, finish(address, {"out.txt": b"new"}))
+    published(bench.store, finish(address, {"out.txt": b"new"}, replaces=bench.store.inspect(address).version))
     assert_bytes_are_the_records(bench.store, address)
     assert {b"old", bad} <= set(quarantined(bench, address).values())
 
@@ -294,7 +297,7 @@ def test_what_a_newer_nectar_made_is_never_replaced(bench: Any, address: Address
 def test_a_target_with_a_shortened_file_is_replaced(bench: Any, address: Address, finish: Finish) -> None:
     published(bench.store, finish(address, {"out.txt": b"whole"}))
     bench.put(f"{address}/out.txt", b"who")
-    published(bench.store, finish(address, {"out.txt": b"whole again"}))
+    published(bench.store, finish(address, {"out.txt": b"whole again"}, replaces=bench.store.inspect(address).version))
     assert_bytes_are_the_records(bench.store, address)
     assert b"who" in quarantined(bench, address).values()
 
@@ -442,7 +445,8 @@ def test_quarantine_takes_a_target_away_and_keeps_it(bench: Any, address: Addres
     place = bench.store.quarantine(address, "verify")
     assert place is not None and place.startswith(f"{address.prefix}/.quarantine/{address.key}/")
     assert bench.files(place) == before
-    assert bench.store.inspect(address).state is State.MISSING
+    assert not bench.store.inspect(address).complete
+    assert not bench.store.present([address])
 
 
 def test_quarantine_of_nothing_is_nothing(store: Store, address: Address, finish: Finish) -> None:
@@ -471,8 +475,10 @@ def test_walk_yields_all_that_lies_there_sorted_and_once(bench: Any, finish: Fin
     bench.put(f"{leftover}/out.txt", b"no record")
     bench.store.abandon(finish(made[0]).staging, keep_logs=True)
     finish(made[0])
-    bench.store.quarantine(made.pop(), "verify")
-    expected = sorted([*made, leftover])
+    gone = made.pop()
+    bench.store.quarantine(gone, "verify")
+    left = [gone] if bench.store.inspect(gone).state is State.LEFTOVER else []  # its files stay, in some stores
+    expected = sorted([*made, leftover, *left])
     assert list(bench.store.walk()) == expected
     assert list(bench.store.walk("chains/etl")) == [one for one in expected if one.prefix.startswith("chains/etl/")]
     assert list(bench.store.walk("chains/etl/a_chain")) == [one for one in expected if "/a_chain/" in one.prefix]
@@ -550,7 +556,8 @@ def test_of_many_writers_exactly_one_wins(bench: Any, address: Address, finish: 
         bench.put(f"{address}/out.txt", b"left over")
     if before == "invalid":
         bench.put(f"{address}/record.json", b"garbage")
-    staged = [finish(address, {"out.txt": b"%d " % number * 1000}) for number in range(WRITERS)]
+    seen = bench.store.inspect(address).version
+    staged = [finish(address, {"out.txt": b"%d " % number * 1000}, replaces=seen) for number in range(WRITERS)]
     answers = in_threads(lambda number: bench.store.commit([staged[number]])[0])
     [winner] = [one.staging.attempt for one, answer in zip(staged, answers, strict=True) if answer.won]
     assert {answer.record.attempt for answer in answers} == {winner}
@@ -587,7 +594,7 @@ def test_attempts_can_be_abandoned_and_listed_together(
 ) -> None:
 
     def fail_often(_: int) -> None:
-        for _ in range(10):
+        for _ in range(10 if bench.is_near else 2):
             store.abandon(finish(address).staging, keep_logs=True)
             store.reader(address).attempts()
 
@@ -596,9 +603,11 @@ def test_attempts_can_be_abandoned_and_listed_together(
 
 
 @pytest.mark.usefixtures("fast_switching")
-def test_targets_can_be_made_and_taken_away_together(store: Store, address: Address, finish: Finish) -> None:
+def test_targets_can_be_made_and_taken_away_together(
+    bench: Any, store: Store, address: Address, finish: Finish
+) -> None:
     def make_and_take(number: int) -> None:
-        for _ in range(10):
+        for _ in range(10 if bench.is_near else 3):
             if number % 2:
                 store.commit([finish(address)])
             else:

@@ -1,7 +1,8 @@
-"""Where targets live: one protocol, a store on the local disk, one in memory."""
+"""Where targets live: one protocol, a store on the local disk, one in S3, one in memory."""
 
 from __future__ import annotations
 
+import hashlib
 import urllib.parse
 
 from nectar import errors, settings
@@ -38,7 +39,7 @@ __all__ = [
     "open_store",
 ]
 
-_open: dict[tuple[str, settings.Durability, int], Store] = {}
+_open: dict[tuple[object, ...], Store] = {}
 
 
 def open_store(url: str | None = None) -> Store:
@@ -49,7 +50,7 @@ def open_store(url: str | None = None) -> Store:
     """
     current = settings.current()
     url = url or current.store_url
-    place = (url, current.durability, current.attempts_kept)
+    place = (url, current.durability, current.attempts_kept, current.s3)
     if place not in _open:
         _open[place] = _make(url, current)
     return _open[place]
@@ -62,7 +63,33 @@ def _make(url: str, current: settings.Settings) -> Store:
         return LocalStore(path, durability=current.durability, attempts_kept=current.attempts_kept, url=url)
     if scheme == "memory":
         return MemoryStore(url, attempts_kept=current.attempts_kept)
+    if scheme == "s3":
+        return _make_s3(url, current)
     raise errors.StoreNotSupported(
         f"no store serves `{url}`",
-        hint="use `file:///a/folder` or `memory://name`; unset ENV (or ENV=local) for `local_targets/`",
+        hint="use `file:///a/folder`, `s3://bucket/prefix` or `memory://name`; unset ENV (or ENV=local) for "
+        "`local_targets/`",
     )
+
+
+def _make_s3(url: str, current: settings.Settings) -> Store:
+    # Late: boto3 takes as long to import as all of luigi.
+    from nectar.stores.s3.cache import ObjectCache
+    from nectar.stores.s3.client import S3Client, S3Config
+    from nectar.stores.s3.store import S3Store
+
+    s3 = current.s3
+    config = S3Config(
+        endpoint=s3.endpoint,
+        region=s3.region,
+        profile=s3.profile,
+        path_style=s3.path_style,
+        retries=s3.retries,
+        timeout_s=s3.timeout_s,
+        single_writer=s3.single_writer,
+    )
+    client = S3Client(url, config)
+    name = hashlib.sha256(f"{client.url} {s3.endpoint}".encode()).hexdigest()[:16]
+    folder = current.state_dir / "s3"
+    cache = ObjectCache(str(folder / "cache" / name), s3.cache_mib << 20)
+    return S3Store(client, cache, str(folder / "staging" / name), attempts_kept=current.attempts_kept)

@@ -1,0 +1,316 @@
+"""Who meets at the server in the model of a commit, what each is told in the end, and whether that is true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from commit_model import RECORD, TARGET, Failed, Judge, Model, Overwrite, Server, Start, Thing, World, content, thing
+
+from nectar import errors, records
+from nectar.records import FileEntry, Record
+from nectar.stores.base import Commitment
+from nectar.stores.s3.commit import Upload, commit
+from nectar.stores.s3.messages import ATTEMPT, Answer, Delete, Found, Get, Head, Protocol, Put, Refused
+
+MOMENT = datetime(2025, 1, 2, tzinfo=timezone.utc)
+OUTPUTS = ("out.txt",)
+INVALID = thing(b"{", "nobody")
+NEWER = thing(b'{"schema": 99}', "later")
+
+Asking = Generator[list[Any], list[Answer], list[Answer]]
+Ask = Callable[[list[Any]], Asking]  #: how a mutated client carries out a list of requests
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a writer ends with."""
+
+    word: str  #: won, lost, skipped
+    seen: str | None = None
+    commitment: Commitment | None = None
+
+
+@dataclass(frozen=True)
+class HasRead:
+    """What a reader ends with."""
+
+    word: str  #: nothing, all, missed
+    etag: str | None = None  #: of the record that was read
+    wrong: str | None = None  #: a file that was not what the record says
+
+
+def record_of(attempt: str, files: Mapping[str, bytes], outputs: tuple[str, ...] = OUTPUTS) -> Record:
+    """Return the record of an attempt as the store gets it: objects are plain, there are no ETags."""
+    entries = tuple(FileEntry(name, name, len(raw), content(raw).sha256) for name, raw in files.items())
+    return Record(TARGET, "0" * 64, {}, entries, MOMENT, MOMENT, attempt, outputs=outputs)
+
+
+def uploads_of(outputs: Mapping[str, bytes], beside: Mapping[str, bytes]) -> list[Upload]:
+    return [Upload(name, content(raw)) for name, raw in (*outputs.items(), *beside.items())]
+
+
+def writer(
+    attempt: str, *, raw: bytes | None = None, forced: bool = False, log: bool = False, mutant: Ask | None = None
+) -> tuple[str, Start]:
+    """A client that looks for a record, runs, and publishes its output: bytes of its own, unless told others."""
+    outputs, beside = {"out.txt": raw or f"of {attempt}".encode()}, {"params.txt": b"{}"}
+    if log:
+        beside["log/stdout.log"] = attempt.encode()
+    uploads = uploads_of(outputs, beside)
+    record = record_of(attempt, outputs)
+
+    def start() -> Generator[list[Any], list[Answer], Ended]:
+        seen = None
+        (found,) = yield [Get(RECORD)]
+        if isinstance(found, Found):
+            try:
+                done = records.parse(found.raw or b"", TARGET).file("out.txt") is not None
+            except errors.RecordNewer:
+                return Ended("skipped")
+            except errors.RecordInvalid:
+                done = False
+            if done and not forced:
+                return Ended("skipped")
+            seen = found.etag
+        protocol = commit(TARGET, attempt, record, uploads, seen=seen, own_names=forced, outputs=OUTPUTS)
+        commitment = yield from (protocol if mutant is None else altered(protocol, mutant))
+        return Ended("won" if commitment.won else "lost", seen, commitment)
+
+    return attempt, start
+
+
+def altered(protocol: Protocol[Commitment], ask: Ask) -> Generator[list[Any], list[Answer], Commitment]:
+    """Drive a protocol with other requests than it makes."""
+    try:
+        requests: list[Any] = list(next(protocol))
+        while True:
+            answers = yield from ask(requests)
+            requests = list(protocol.send(answers))
+    except StopIteration as end:
+        return end.value
+
+
+def reader() -> Generator[list[Any], list[Answer], HasRead]:
+    """A client that reads the record, and then each file with the ETag that the record names."""
+    (found,) = yield [Get(RECORD)]
+    try:
+        record = records.parse(found.raw or b"", TARGET) if isinstance(found, Found) else None
+    except errors.RecordInvalid:
+        record = None
+    if record is None or not isinstance(found, Found):
+        return HasRead("nothing")
+    answers = yield [Get(f"{TARGET.path}/{entry.object}") for entry in record.files]
+    missed = False
+    for entry, answer in zip(record.files, answers, strict=True):
+        if not isinstance(answer, Found) or answer.etag != entry.etag:
+            missed = True
+        elif content(answer.raw or b"").sha256 != entry.sha256:
+            return HasRead("missed", found.etag, f"wrong bytes read: `{entry.name}` of {record.attempt}")
+    return HasRead("missed" if missed else "all", found.etag)
+
+
+def vandal() -> Generator[list[Any], list[Answer], Ended]:
+    """Somebody who puts an invalid record where there is none."""
+    yield [Put(RECORD, content(INVALID.raw), None, {ATTEMPT: INVALID.attempt})]
+    return Ended("done")
+
+
+def taken_away() -> Generator[list[Any], list[Answer], Ended]:
+    """Somebody who takes a record out of force by deleting it."""
+    (found,) = yield [Get(RECORD)]
+    if isinstance(found, Found):
+        yield [Delete(RECORD, found.etag)]
+    return Ended("done")
+
+
+def set_aside() -> Generator[list[Any], list[Answer], Ended]:
+    """Somebody who takes a record out of force by putting another in its place that is none, and is like no other."""
+    (found,) = yield [Get(RECORD)]
+    if isinstance(found, Found):
+        yield [Put(RECORD, content(b"set aside"), found.etag, {ATTEMPT: "nobody"})]
+    return Ended("done")
+
+
+def roll_forward() -> Generator[list[Any], list[Answer], Ended]:
+    """A mutant: it finishes the work of an attempt whose files all lie there, in that attempt's name."""
+    (found,) = yield [Get(RECORD)]
+    names = ("out.txt", "params.txt")
+    files = yield [Get(f"{TARGET.path}/{name}") for name in names]
+    present = [file for file in files if isinstance(file, Found)]
+    attempts = {file.metadata[ATTEMPT] for file in present}
+    if len(present) < len(names) or len(attempts) != 1:
+        return Ended("done")
+    raw = present[0].raw or b""
+    entry = FileEntry("out.txt", "out.txt", len(raw), content(raw).sha256, present[0].etag)
+    (attempt,) = attempts
+    text = Record(TARGET, "0" * 64, {}, (entry,), MOMENT, MOMENT, attempt, outputs=OUTPUTS).to_bytes()
+    seen = None
+    if isinstance(found, Found):
+        if found.raw != INVALID.raw:
+            return Ended("done")
+        seen = found.etag
+    yield [Put(RECORD, content(text), seen, {ATTEMPT: attempt})]
+    return Ended("done")
+
+
+# Mutants of the protocol: each is one thing that a writer might do, and must not.
+
+
+def _is_plain(request: Any) -> bool:
+    return isinstance(request, Put) and request.key != RECORD and "/.attempts/" not in request.key
+
+
+def overwrites_leftovers(requests: list[Any]) -> Asking:
+    answers = list((yield requests))
+    for n, (request, answer) in enumerate(zip(requests, answers, strict=True)):
+        if _is_plain(request) and isinstance(answer, Refused):
+            (answers[n],) = yield [Overwrite(request)]
+    return answers
+
+
+def replaces_leftovers_by_if_match(requests: list[Any]) -> Asking:
+    answers = list((yield requests))
+    for n, (request, answer) in enumerate(zip(requests, answers, strict=True)):
+        if _is_plain(request) and isinstance(answer, Refused):
+            (head,) = yield [Head(request.key)]
+            if isinstance(head, Found):
+                (answers[n],) = yield [Put(request.key, request.content, head.etag, request.metadata)]
+    return answers
+
+
+def deletes_plain_names(requests: list[Any]) -> Asking:
+    more = [Delete(f"{TARGET.path}/{name}") for name in ("out.txt", "params.txt")]
+    asked = [*requests, *more] if isinstance(requests[0], Delete) else requests
+    return (yield asked)[: len(requests)]
+
+
+def believes_that_what_lies_there_is_its_own(attempt: str) -> Ask:
+    def ask(requests: list[Any]) -> Asking:
+        answers = list((yield requests))
+        for n, (request, answer) in enumerate(zip(requests, answers, strict=True)):
+            if isinstance(request, Head) and isinstance(answer, Found):
+                answers[n] = Found(answer.etag, answer.size, {ATTEMPT: attempt})
+        return answers
+
+    return ask
+
+
+def takes_its_own_record_for_another(attempt: str) -> Ask:
+    own = f'"id": "{attempt}"'.encode()
+
+    def ask(requests: list[Any]) -> Asking:
+        answers = yield requests
+        return [
+            Found(answer.etag, answer.size, {}, answer.raw.replace(own, b'"id": "somebody"'))
+            if isinstance(answer, Found) and answer.raw is not None
+            else answer
+            for answer in answers
+        ]
+
+    return ask
+
+
+def replaces_whatever_record_is_there(requests: list[Any]) -> Asking:
+    if not (isinstance(requests[0], Put) and requests[0].key == RECORD):
+        return (yield requests)
+    (head,) = yield [Head(RECORD)]
+    put = requests[0]
+    seen = head.etag if isinstance(head, Found) else None
+    return (yield [Put(RECORD, put.content, seen, put.metadata)])
+
+
+def puts_its_record_without_a_condition(requests: list[Any]) -> Asking:
+    if isinstance(requests[0], Put) and requests[0].key == RECORD:
+        return (yield [Overwrite(requests[0])])
+    return (yield requests)
+
+
+# Judging
+
+
+def meet(
+    *clients: tuple[str, Start],
+    world: World | None = None,
+    server: Server | None = None,
+    may_fail: tuple[str, ...] = (),
+) -> Model:
+    """Return the model of clients, each with the name of its attempt, that meet at a server."""
+    server = server or Server()
+    judge = _judge(tuple(name for name, _ in clients), may_fail, leaves=server.echoes > 0)
+    return Model([start for _, start in clients], server, NOTHING if world is None else world, judge)
+
+
+def _judge(attempts: tuple[str, ...], may_fail: tuple[str, ...], *, leaves: bool) -> Judge:
+    """Return what judges how clients end; `leaves`: objects of a loser may come back, as an echo of a request."""
+
+    def of(world: World, client: int, outcome: Any) -> str | None:
+        own = attempts[client]
+        if isinstance(outcome, HasRead):
+            in_force = world.get(RECORD)
+            if outcome.wrong is None and outcome.word == "missed" and in_force and in_force.etag == outcome.etag:
+                return "missed: the record in force names a file that a reader did not find"
+            return outcome.wrong
+        if isinstance(outcome, Failed):
+            word = type(outcome.error).__name__
+            return _left(world, own, leaves) if word in may_fail else f"failed: {outcome.error}"
+        if outcome.word == "won":
+            return _judge_won(world, own, outcome)
+        return _judge_lost(world, own, outcome) or _left(world, own, leaves) if outcome.word == "lost" else None
+
+    return of
+
+
+def _judge_won(world: World, own: str, outcome: Ended) -> str | None:
+    assert outcome.commitment is not None
+    if outcome.commitment.stamp != thing(outcome.commitment.record.to_bytes()).etag:
+        return "untrue: the stamp is not that of the record"
+    mine = [reign for reign in world.reigns if reign.attempt == own]
+    if not mine or outcome.commitment.record.attempt != own:
+        return f"untrue: {own} was told that it won"
+    gaps = sum(reign.attempt is None for reign in world.reigns)
+    if sum(reign.attempt is not None and reign.over is None for reign in world.reigns) > 1 + gaps:
+        return "two winners: a record was created where one was"
+    for reign in mine:
+        if reign.over is not None and reign.over != outcome.seen:
+            return f"replaced another: {own} replaced a record that it had not seen"
+    return None
+
+
+def _judge_lost(world: World, own: str, outcome: Ended) -> str | None:
+    assert outcome.commitment is not None
+    winner = outcome.commitment.record.attempt
+    in_force = world.get(RECORD)
+    if winner == own or (in_force is not None and in_force.attempt == own):
+        return f"untrue: {own} was told that it lost"
+    if winner not in {reign.attempt for reign in world.reigns} | {"old"}:
+        return f"untrue: {own} was told that it lost to {winner}"
+    return None
+
+
+def _left(world: World, own: str, leaves: bool) -> str | None:
+    left = sorted(key for key, one in world.things if one.attempt == own and key != RECORD)
+    return f"left: {own} lost and left {left}" if left and not leaves else None
+
+
+# Where it begins
+
+
+def world_with(files: Mapping[str, Thing]) -> World:
+    return World(frozenset((f"{TARGET.path}/{name}", one) for name, one in files.items()))
+
+
+NOTHING = world_with({})
+LEFTOVER = world_with({"out.txt": thing(b"dead", "dead")})
+SPOILT = world_with({"out.txt": thing(b"dead", "dead"), "record.json": INVALID})
+
+
+def made_before() -> World:
+    """A complete target of the attempt `old`."""
+    out, params = thing(b"old", "old"), thing(b"{}", "old")
+    record = record_of("old", {"out.txt": b"old"})
+    entry = FileEntry("out.txt", "out.txt", 3, out.sha256, out.etag)
+    raw = Record(TARGET, record.output_id, {}, (entry,), MOMENT, MOMENT, "old", outputs=OUTPUTS).to_bytes()
+    return world_with({"out.txt": out, "params.txt": params, "record.json": thing(raw, "old")})
