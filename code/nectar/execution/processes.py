@@ -128,7 +128,8 @@ class ProcessExecutor:
         return sum(worker.ready and not worker.busy for worker in self._workers)
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        worker = min((one for one in self._workers if one.ready), key=lambda one: len(one.batch))
+        # Least of all one in which tasks are put aside: its death would cost these, too.
+        worker = min((one for one in self._workers if one.ready), key=lambda one: (len(one.batch), len(one.parked)))
         packed = []
         for job in jobs:
             try:

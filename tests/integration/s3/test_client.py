@@ -584,7 +584,7 @@ def test_a_stream_that_always_breaks_or_is_replaced_on_the_way_is_an_error(
         file.read()
 
     # The object is another one by the time that the first answer breaks off.
-    s3_proxy.faults = lambda request: TRUNCATED if request.method == "GET" else None
+    s3_proxy.faults = Plan((Rule(TRUNCATED, methods=("GET",), times=1),))
     reader = client.open("a", etag=None)
     assert isinstance(store.do(Put("a", of(b"9876543210"), if_etag=etag)), Stored)
     with reader, pytest.raises(errors.TargetCorrupt, match="not the one that its record names"):
