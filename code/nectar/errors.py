@@ -6,7 +6,6 @@ thing in hand, and its hint names the fix.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import ClassVar
@@ -53,6 +52,8 @@ def _rebuild(kind: type[NectarError], state: dict[str, object]) -> NectarError:
 
 def did_you_mean(text: str, known: Iterable[str]) -> str | None:
     """Return the hint that names what was probably meant, None where nothing is near."""
+    import difflib  # late: only mistakes need it
+
     near = difflib.get_close_matches(text, list(known), n=1)
     return f"did you mean `{near[0]}`?" if near else None
 

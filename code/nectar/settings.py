@@ -18,11 +18,6 @@ from typing import Any, TypeVar
 
 from nectar import errors
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 CONFIGURATION = Path("configuration") / "nectar.toml"
 
 
@@ -192,9 +187,18 @@ def find_root(environ: Mapping[str, str], directory: Path) -> Path:
 
 def _read(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
+    except (OSError, ValueError) as error:
+        problems.append(f"`{path.name}` cannot be read: {error}")
+        return {}
+    if sys.version_info >= (3, 11):  # late: many projects have no configuration
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(text)
     except (OSError, ValueError) as error:
         problems.append(f"`{path.name}` cannot be read: {error}")
         return {}

@@ -72,6 +72,10 @@ def runner_for(tasks: Sequence[luigi.Task], listener: Listener, options: Options
     Raises: as `run`.
     """
     _check(options)
+    if options.executor == "processes" or (options.executor is None and options.workers > 1):
+        from nectar.execution.processes import warm_up
+
+        warm_up()
     this_run = new_run(echo=options.echo, tags=options.tags)
     with running(this_run):
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
@@ -141,6 +140,8 @@ def find_task(description: ChainDescription, task_name: str) -> TaskDescription:
     tasks = {task.name: task for task in description.tasks}
     if task_name in tasks:
         return tasks[task_name]
+    import difflib  # late: only mistakes need it
+
     near = difflib.get_close_matches(task_name[:SHOWN], tasks, n=1)
     if near:
         hint = f"did you mean `{near[0]}`?"

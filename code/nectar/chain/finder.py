@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import keyword
 import os
 import re
@@ -145,6 +144,8 @@ def _way_out(found: Found, wanted: str) -> str:
             return f"`{place.path}` is left out: {place.reason}"
     paths = {chain.path: chain for chain in found.chains}
     names = {chain.name: chain for chain in found.chains}
+    import difflib  # late: only mistakes need it
+
     near = [paths[match] for match in difflib.get_close_matches(wanted, paths, n=1)]
     near += [names[match] for match in difflib.get_close_matches(wanted.rpartition("/")[2], names, n=1)]
     if near:

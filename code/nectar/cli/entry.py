@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -87,6 +88,7 @@ def group() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    gc.set_threshold(20_000, 50, 100)  # what a command loads stays: looking for cycles in it is a part of its start
     try:
         code = group.main(list(arguments) if arguments is not None else None, "nectar", standalone_mode=False)
         sys.stdout.flush()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import heapq
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,8 +125,9 @@ class Engine:
             executor.drain()
         at_once = True
         try:
-            with running(self._run):
+            with running(self._run), _frozen():
                 self._take_in(self._prepared)
+                gc.freeze()
                 self._loop(executor)
             at_once = False
         except KeyboardInterrupt:
@@ -433,6 +436,15 @@ class Engine:
         except Exception as error:  # not a task's fault, and it arises in the middle of one: the run ends with it
             self._listener_error = error
             self._stopping = True
+
+
+@contextlib.contextmanager
+def _frozen() -> Iterator[None]:
+    """Keep Python from looking for cycles in the plan and its tasks, again and again, while they are carried out."""
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _good(result: StepResult) -> bool:

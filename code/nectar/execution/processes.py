@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -51,8 +52,7 @@ class ProcessExecutor:
 
     def __init__(self, tell: Tell, run: Run, workers: int) -> None:
         self._tell = tell
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["nectar.execution.worker", "nectar.task"])
+        self._context = _context()
         self._start = Start(
             run, settings.current(), tuple(sys.path), ground.main_module(), ground.configuration_in_use()
         )
@@ -247,6 +247,19 @@ class ProcessExecutor:
             worker.pipe.close()
             worker.lifeline.close()
             worker.process.close()
+
+
+def _context() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["nectar.execution.worker", "nectar.task"])
+    return context
+
+
+def warm_up() -> None:
+    """Start what workers come from, so that it loads luigi while the plan is made."""
+    _context()
+    with _without_main():
+        forkserver.ensure_running()
 
 
 def _start_process(process: Any) -> None:

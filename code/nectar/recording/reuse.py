@@ -27,8 +27,9 @@ def recipe_of(
     """
     if not inputs or not all(inputs.values()):
         return None
-    digests = {path: bencode.encode(dict(files or {})) for path, files in inputs.items()}
-    named = {path: hashlib.sha256(raw).hexdigest() for path, raw in digests.items()}
+    named = {}
+    for path, files in inputs.items():
+        named[path] = " ".join(f"{digest} {name}" for name, digest in sorted((files or {}).items()))
     return Recipe(prefix, hashlib.sha256(bencode.encode({**document, "inputs": named})).hexdigest()[:32])
 
 

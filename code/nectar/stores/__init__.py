@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import urllib.parse
+from typing import TYPE_CHECKING, Any
 
 from nectar import errors, settings
 from nectar.stores.base import (
@@ -20,7 +21,6 @@ from nectar.stores.base import (
     Store,
 )
 from nectar.stores.local import LocalStore
-from nectar.stores.memory import MemoryStore
 
 __all__ = [
     "AttemptPlace",
@@ -38,6 +38,18 @@ __all__ = [
     "Store",
     "open_store",
 ]
+
+if TYPE_CHECKING:
+    from nectar.stores.memory import MemoryStore
+
+
+def __getattr__(name: str) -> Any:
+    if name != "MemoryStore":
+        raise AttributeError(f"module `nectar.stores` has no attribute `{name}`")
+    from nectar.stores.memory import MemoryStore  # late: few processes have one
+
+    return MemoryStore
+
 
 _open: dict[tuple[object, ...], Store] = {}
 
@@ -62,6 +74,8 @@ def _make(url: str, current: settings.Settings) -> Store:
         path = urllib.parse.unquote(urllib.parse.urlsplit(url).path)
         return LocalStore(path, durability=current.durability, attempts_kept=current.attempts_kept, url=url)
     if scheme == "memory":
+        from nectar.stores.memory import MemoryStore
+
         return MemoryStore(url, attempts_kept=current.attempts_kept)
     if scheme == "s3":
         return _make_s3(url, current)

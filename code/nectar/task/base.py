@@ -126,6 +126,15 @@ class Task(luigi.Task, metaclass=TaskRegister):
     # What luigi asks, made fast
 
     @classmethod
+    def get_task_family(cls) -> str:
+        """Return module and name, or what the author chose; found once a class."""
+        known: str | None = cls.__dict__.get("_nectar_family")
+        if known is None:
+            known = str(super().get_task_family())  # type: ignore[no-untyped-call]
+            type.__setattr__(cls, "_nectar_family", known)
+        return known
+
+    @classmethod
     def get_params(cls) -> register.Parameters:
         """Return `(name, parameter)` in the order of definition."""
         return cls.parameters()
@@ -245,8 +254,10 @@ class Task(luigi.Task, metaclass=TaskRegister):
         """Return where the task's target lies; known before anything runs."""
         if self._nectar.deriving and self._nectar.identity is None:
             raise closure.own_output(self)
-        key = self.key
         known = self._nectar.address
+        if known is not None and not self._nectar.reads_files:
+            return known
+        key = self.key
         if known is None or known.key != key:
             known = self._nectar.address = Address(prefix_of(self.identity_family()), key)
         return known

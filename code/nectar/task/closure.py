@@ -263,7 +263,7 @@ def counts_inputs(task: luigi.Task) -> bool:
 
 
 def _known(task: luigi.Task) -> Identity | None:
-    state = state_of(task)
+    state = getattr(task, "_nectar", None)
     if state is None or state.identity is None:
         return None
     return None if state.reads_files and state.epoch != ground.epoch() else state.identity
