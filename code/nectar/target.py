@@ -69,6 +69,15 @@ class Target(FileSystemTarget):
         """The address of the final file for other programs, such as `file:///...` or `s3://...`."""
         return self._reader().url(self.name)
 
+    def link(self, *, expires_s: int = 600) -> str:
+        """Return an address by which anybody may read the file for so long, where the store can give one; else its URL.
+
+        Raises:
+            UsageError: when it is to live for longer than 7 days.
+            StoreUnreachable: when the store cannot answer.
+        """
+        return self._reader().link(self.name, expires_s=expires_s)
+
     def exists(self) -> bool:
         """Say whether the task's target is complete and has this file.
 

@@ -70,6 +70,8 @@ def _project(settings: Settings) -> list[Check]:
 
 def _store(settings: Settings) -> list[Check]:
     store = open_store()
+    if store.url.startswith("s3://"):
+        return _bucket(store)
     address = Address("doctor", "0" * 32)
     staging = store.stage(address, records.new_attempt_id(address, records.utc_now()))
     store.abandon(staging, keep_logs=False)
@@ -77,6 +79,16 @@ def _store(settings: Settings) -> list[Check]:
         for folder in ("doctor/.staging", "doctor"):
             os.rmdir(os.path.join(store.root, folder))
     return [Check("store", True, f"{store.url} can be written")]
+
+
+def _bucket(store: Any) -> list[Check]:
+    from nectar.stores.s3.probe import probe  # late: it loads boto3
+
+    found = []
+    for one in probe(store.client):
+        code = ExitCode.OK if one.ok else ExitCode.STORE_UNREACHABLE
+        found.append(Check(f"store, {one.name}", one.ok, one.detail, one.hint, code))
+    return found
 
 
 def _local_disk(settings: Settings) -> list[Check]:

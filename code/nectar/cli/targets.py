@@ -132,8 +132,11 @@ def logs(as_json: bool, attempt: str | None, only: str | None, words: tuple[str,
 @click.command(cls=TaskCommand, context_settings=CONTEXT)
 @console.json_option
 @click.option("--url", "as_url", is_flag=True, help="Print URLs.")
+@click.option(
+    "--link", "link_s", type=int, metavar="SECONDS", help="Print links that anybody may read for so long (S3)."
+)
 @task_arguments
-def path(as_json: bool, as_url: bool, chain: str, task: str, words: tuple[str, ...]) -> int:
+def path(as_json: bool, as_url: bool, link_s: int | None, chain: str, task: str, words: tuple[str, ...]) -> int:
     """Print where TASK's outputs lie, whether they are there yet or not."""
     from nectar.actions.resolve import address_of, task_of
     from nectar.task.base import split_outputs
@@ -141,7 +144,10 @@ def path(as_json: bool, as_url: bool, chain: str, task: str, words: tuple[str, .
     root = task_of(settings.current(), chain, task, words)
     address = address_of(root)
     targets = list(split_outputs(root)[0].values())
-    if as_json:
+    if link_s is not None:
+        for one in targets:
+            click.echo(one.link(expires_s=link_s))
+    elif as_json:
         outputs = {one.name: {"path": one.path, "url": one.url} for one in targets}
         console.print_json({"target": address.path, "complete": root.complete(), "outputs": outputs})
     else:

@@ -122,6 +122,14 @@ class Reader(Protocol):
     def url(self, name: str) -> str:
         """Return the address of `name` for other programs: `file://`, `s3://`, `memory://`."""
 
+    def link(self, name: str, *, expires_s: int = 600) -> str:
+        """Return an address by which anybody may read `name` for so long, where the store can give one; else its URL.
+
+        Raises:
+            UsageError: when it is to live for longer than 7 days.
+            StoreUnreachable: when the store cannot answer.
+        """
+
     def attempts(self, *, staged: bool = True) -> list[AttemptPlace]:
         """Return the attempts that were not published and of which something is left, oldest first.
 

@@ -463,6 +463,9 @@ class LocalReader:
     def url(self, name: str) -> str:
         return Path(self.path(name)).as_uri()
 
+    def link(self, name: str, *, expires_s: int = 600) -> str:
+        return self.url(name)
+
     def attempts(self, *, staged: bool = True) -> list[AttemptPlace]:
         address, root = self._address, self._store.root
         kept = f"{address.prefix}/{ATTEMPTS}/{address.key}"

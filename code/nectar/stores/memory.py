@@ -251,6 +251,9 @@ class MemoryReader:
     def url(self, name: str) -> str:
         return f"{self._store.url.rstrip('/')}/{self._folder}/{name}"
 
+    def link(self, name: str, *, expires_s: int = 600) -> str:
+        return self.url(name)
+
     def attempts(self, *, staged: bool = True) -> list[AttemptPlace]:
         kept = f"{self._address.prefix}/.attempts/{self._address.key}/"
         found = [

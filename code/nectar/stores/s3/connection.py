@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 import botocore.config
 import botocore.exceptions
+import botocore.session
 import urllib3.exceptions
 
 from nectar import errors
@@ -227,7 +228,9 @@ class Connection:
         if path_style is None and ("." in self.bucket or given.endpoint is not None):
             path_style = True
         try:
-            session = boto3.session.Session(profile_name=given.profile, region_name=given.region)
+            session = boto3.session.Session(
+                profile_name=given.profile, region_name=given.region, botocore_session=_with_plain_times()
+            )
             made = self._client_of(session, bool(path_style))
             # An endpoint may come from the variables and profiles as well, which only a client has read.
             if path_style is None and not _is_aws(made.meta.endpoint_url):
@@ -254,6 +257,13 @@ class Connection:
             s3={"addressing_style": "path" if path_style else "virtual"},
         )
         return session.client("s3", endpoint_url=given.endpoint, config=config)
+
+
+def _with_plain_times() -> botocore.session.Session:
+    """Return a session whose answers have times as text: to read those of a listing takes most of a page's time."""
+    session = botocore.session.Session()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=lambda text: text)
+    return session
 
 
 def etag_of(answer: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from typing import BinaryIO
 
@@ -54,21 +55,18 @@ class S3Reader:
 
     def _copy_of_small(self, name: str) -> str:
         """Return a local copy of a log or of the parameters, or a path at which there is nothing."""
-        folder = os.path.join(self._cache.folder, "beside", self._address.path, self._attempt or "target")
-        place = os.path.join(folder, name)
         try:
             source = self.open(name)
         except FileNotFoundError:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(place)
-            return place
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        part = f"{place}.{os.getpid()}"
-        with contextlib.closing(source), open(part, "wb") as file:
-            while block := source.read(1 << 20):
-                file.write(block)
-        os.replace(part, place)
-        return place
+            return os.path.join(self._cache.folder, "absent", self._address.path, name)
+        with contextlib.closing(source):
+            raw = source.read()
+
+        def keep(path: str) -> None:
+            with open(path, "wb") as file:
+                file.write(raw)
+
+        return self._cache.path_of(hashlib.sha256(raw).hexdigest(), os.path.basename(name), len(raw), keep)
 
     def open(self, name: str) -> BinaryIO:
         if self._attempt is not None:
@@ -76,11 +74,8 @@ class S3Reader:
         if name == RECORD_NAME:
             return self._client.open(f"{self._address.path}/{RECORD_NAME}", etag=None)
         record = self._find_record()
-        if record is None:
-            return self._client.open(f"{self._address.path}/{name}", etag=None)
-        entry = record.file(name)
-        place = entry.object if entry is not None else record.places.get(name, name)
-        return self._client.open(f"{self._address.path}/{place}", etag=entry.etag if entry is not None else None)
+        entry = record.file(name) if record is not None else None
+        return self._client.open(self._key(name), etag=entry.etag if entry is not None else None)
 
     def _open_of_attempt(self, name: str) -> BinaryIO:
         local = f"{self._staged}/{self._attempt}/{name}"
@@ -89,12 +84,19 @@ class S3Reader:
         return self._client.open(f"{self._folder()}/{name}", etag=None)
 
     def url(self, name: str) -> str:
+        return f"{self._client.url}/{self._key(name)}"
+
+    def link(self, name: str, *, expires_s: int = 600) -> str:
+        return self._client.presign(self._key(name), expires_s=expires_s, filename=os.path.basename(name))
+
+    def _key(self, name: str) -> str:
+        """Return where a file lies in the store: where its record says, else under its plain name."""
         if self._attempt is not None:
-            return f"{self._client.url}/{self._folder()}/{name}"
+            return f"{self._folder()}/{name}"
         record = self._find_record()
         entry = record.file(name) if record is not None else None
         place = name if record is None else entry.object if entry is not None else record.places.get(name, name)
-        return f"{self._client.url}/{self._address.path}/{place}"
+        return f"{self._address.path}/{place}"
 
     def attempts(self, *, staged: bool = True) -> list[AttemptPlace]:
         kept = f"{self._address.prefix}/{ATTEMPTS}/{self._address.key}"

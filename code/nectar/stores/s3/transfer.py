@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 
 from nectar import errors
+from nectar.stores.s3.commit import MULTIPART_ABOVE
 from nectar.stores.s3.connection import Connection, etag_of
 from nectar.stores.s3.failures import Rejected
 from nectar.stores.s3.messages import Absent, Answer, Content, Put, Refused, Stored
 from nectar.stores.s3.reading import another
 
 MIB = 1024**2
-LARGE = 64 * MIB  #: a file above this is uploaded in parts
+LARGE = MULTIPART_ABOVE  #: a file above this is uploaded in parts
 PART = 8 * MIB  #: bytes of a part; more where a file would have too many of them
 COPY_LARGE = 5 * 1024**3  #: what a server copies in one request
 COPY_PART = 512 * MIB
