@@ -345,8 +345,9 @@ def _earlier(survey: _Survey, look: _Look, required: Sequence[PlanStep]) -> tupl
     inputs: dict[str, Mapping[str, str] | None] = {}
     for path, requirement in known_requirements(task).items():
         known = survey.files.get(reference(requirement))
-        if known is None and state_of(requirement) is not None:
-            known = files_of(cast(Task, requirement))
+        state = state_of(requirement)
+        if known is None and state is not None:
+            known = state.found[1] if state.found is not None else files_of(cast(Task, requirement))
         inputs[path] = known
     recipe = recipe_of(task, document_of(task), inputs)
     if recipe is None:

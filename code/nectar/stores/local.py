@@ -105,7 +105,7 @@ class LocalStore:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 return Inspection(State.INVALID, problem=f"the record of `{address}` is not a file")
-            raw = _read_all(descriptor)
+            raw = _read_all(descriptor, found.st_size)
         finally:
             os.close(descriptor)
         version = hashlib.sha256(raw).hexdigest()
@@ -504,8 +504,11 @@ def _files_in(folder: str) -> Iterator[str]:
             yield os.path.relpath(os.path.join(parent, name), folder)
 
 
-def _read_all(descriptor: int) -> bytes:
-    blocks = []
+def _read_all(descriptor: int, size: int) -> bytes:
+    raw = os.read(descriptor, size + 1)
+    if len(raw) == size:  # the whole of a file that nobody writes to
+        return raw
+    blocks = [raw]
     while block := os.read(descriptor, 1 << 20):
         blocks.append(block)
     return b"".join(blocks)

@@ -253,14 +253,21 @@ def has_section(config: Any, section: str) -> bool:
 
 
 _warned: set[tuple[str, str]] = set()
+_without_section: dict[tuple[str, ...], tuple[int, int]] = {}
 
 
 def warn_of_unconsumed(names: tuple[str, ...], known: set[str], ignored: set[str]) -> None:
     """Warn, once, of what a configuration section sets and its task does not have, as luigi does."""
     config = luigi.configuration.get_config()
+    sections = getattr(config, "_sections", None)  # of luigi's own parser; the size tells whether there are new ones
+    place = (id(config), -1 if sections is None else len(sections))
+    if sections is not None and _without_section.get(names) == place:
+        return
+    _without_section[names] = place
     for section in names:
         if not has_section(config, section):
             continue
+        _without_section.pop(names, None)
         for option, value in config[section].items():
             name = option.replace("-", "_")
             if name in known or name in ignored or (section, name) in _warned:

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from nectar import errors, records
@@ -301,9 +302,10 @@ class S3Store:
 
     def lease(self, address: Address) -> S3Lease | None:
         self._check_server()
-        if self._keeper is None:
-            conditional = probe.conditions(self.client).deletes if not self.client.config.single_writer else False
-            self._keeper = LeaseKeeper(self.client.drive, conditional_deletes=conditional)
+        with _making_keeper:
+            if self._keeper is None:
+                conditional = not self.client.config.single_writer and probe.conditions(self.client).deletes
+                self._keeper = LeaseKeeper(self.client.drive, conditional_deletes=conditional)
         return self._keeper.lease(address)
 
     def quarantine(self, address: Address, reason: str) -> str | None:
@@ -327,6 +329,17 @@ class S3Store:
 
     def reader(self, address: Address, attempt: str | None = None) -> S3Reader:
         return S3Reader(self.client, self.cache, address, attempt, f"{self._work}/{address.prefix}")
+
+
+_making_keeper = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _making_keeper
+    _making_keeper = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # another thread of the parent may have held it
 
 
 class _Asking:
