@@ -6,7 +6,7 @@ The commit is one rename of a whole folder, never over anything, so that a targe
                                        /.staging/<attempt>/    an attempt at work
                                        /.attempts/<key>/<attempt>/    a failed one: its logs
                                        /.quarantine/<key>/<attempt>/  what was in the way
-                                       /.recipes/<hash>        a link to the target made from inputs with these digests
+                                       /.recipes/<hash>        the key of a target made from inputs with these digests
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from nectar import errors, records
-from nectar.address import Address, check_prefix, is_key
+from nectar.address import KEY_LENGTH, Address, check_prefix, is_key
 from nectar.records import RECORD_NAME, STDERR_NAME, STDOUT_NAME, Record
 from nectar.settings import Durability
 from nectar.stores import renaming
@@ -297,32 +297,34 @@ class LocalStore:
             self._fail(error, "read")
 
     def _point(self, recipe: Recipe, address: Address) -> None:
-        """Leave a link to a target, in the place of an earlier one; it is for economy, and need not outlive a crash."""
+        """Write down where a target is, in the place of an earlier one; it is for economy, and need not be durable.
+
+        Not a link: whoever copies the store would follow it, or stumble over one that leads nowhere any more.
+        """
         folder = f"{self.root}/{recipe.prefix}/{RECIPES}"
-        link = f"{folder}/{recipe.name}"
-        target = f"../{address.key}"
+        place, key = f"{folder}/{recipe.name}", address.key.encode()
         try:
             try:
-                os.symlink(target, link)
+                _write_new(place, key)
             except FileNotFoundError:
                 os.makedirs(folder, exist_ok=True)
-                os.symlink(target, link)
+                _write_new(place, key)
         except FileExistsError:
-            if os.readlink(link) != target:
-                unfinished = f"{link}.{secrets.token_hex(4)}"
-                os.symlink(target, unfinished)
-                os.replace(unfinished, link)
+            unfinished = f"{place}.{secrets.token_hex(4)}"
+            _write_new(unfinished, key)
+            os.replace(unfinished, place)
 
     def recall(self, recipes: Iterable[Recipe]) -> dict[Recipe, Address]:
         found = {}
         for recipe in recipes:
             try:
-                key = os.readlink(f"{self.root}/{recipe.prefix}/{RECIPES}/{recipe.name}").removeprefix("../")
+                with open(f"{self.root}/{recipe.prefix}/{RECIPES}/{recipe.name}", "rb", buffering=0) as file:
+                    key = file.read(KEY_LENGTH + 1).decode("ascii", "replace")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
             except OSError as error:
-                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
-                    continue
                 self._fail(error, "read")
-            if is_key(key):
+            if is_key(key):  # otherwise its writer died
                 found[recipe] = Address(recipe.prefix, key)
         return found
 
@@ -482,6 +484,11 @@ def _write_record(one: Finished) -> Hashable:
     with open(f"{one.staging.path}/{RECORD_NAME}", "xb", buffering=0) as file:
         file.write(one.record.to_bytes())
         return _stamp(os.fstat(file.fileno()))
+
+
+def _write_new(path: str, raw: bytes) -> None:
+    with open(path, "xb", buffering=0) as file:
+        file.write(raw)
 
 
 def _stamp(found: os.stat_result) -> Hashable:

@@ -168,6 +168,7 @@ def _lost(task: Task, outcome: Outcome) -> None:
 
 def _failed(task: Task, attempt: Attempt, error: BaseException) -> None:
     task._nectar.staging = None
+    task._nectar.retried = True  # the next attempt is not the first
     try:
         task._nectar.outcome = attempt.fail(error)
     finally:
