@@ -87,6 +87,8 @@ class Settings:
         return self.root / ".nectar"
 
 
+_BUCKET_HINT = "set PROJECT_BUCKET too, or unset ENV (or ENV=local) for `local_targets/`"
+
 _current: Settings | None = None
 
 
@@ -162,7 +164,9 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
     if problems:
         raise errors.SettingsInvalid(
             "the settings are not valid: " + "; ".join(problems),
-            hint=f"look at `{CONFIGURATION}` and NECTAR_* variables",
+            hint=_BUCKET_HINT
+            if problems == [problem for problem in problems if "PROJECT_BUCKET" in problem]
+            else f"look at `{CONFIGURATION}` and NECTAR_* variables",
         )
     return settings
 
@@ -239,6 +243,9 @@ def _s3(
 
 def _store_url(text: str, root: Path, environ: Mapping[str, str], problems: list[str]) -> str:
     if text:
+        scheme, colon, rest = text.partition(":")
+        if colon and scheme in ("s3", "file", "memory") and not rest.startswith("//"):
+            problems.append(f"the store `{text}` lacks slashes: write `{scheme}://{rest.lstrip('/')}`")
         return text if "://" in text else (root / text).resolve().as_uri()
     stage = environ.get("ENV", "")
     if stage in ("", "local"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from nectar.errors import ExitCode
 if TYPE_CHECKING:
     from nectar.actions.show import Shown
     from nectar.records import Record
+    from nectar.target import Target
 
 
 @click.command()
@@ -148,12 +150,18 @@ def path(as_json: bool, as_url: bool, link_s: int | None, chain: str, task: str,
         for one in targets:
             click.echo(one.link(expires_s=link_s))
     elif as_json:
-        outputs = {one.name: {"path": one.path, "url": one.url} for one in targets}
+        outputs = {one.name: {"path": _local(one), "url": one.url} for one in targets}
         console.print_json({"target": address.path, "complete": root.complete(), "outputs": outputs})
     else:
         for one in targets:
-            click.echo(one.url if as_url else one.path)
+            click.echo(one.url if as_url else _local(one) or one.url)
     return int(ExitCode.OK)
+
+
+def _local(target: Target) -> str | None:
+    """Return the local file of an output; None where the store is elsewhere and has not got it."""
+    path = target.path
+    return path if target.url.startswith("file:") or os.path.exists(path) else None
 
 
 @click.command()

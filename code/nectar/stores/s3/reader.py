@@ -48,10 +48,9 @@ class S3Reader:
         try:
             return self._cache.path_of(sha256, name, size, fetch)
         except FileNotFoundError as error:
-            raise errors.TargetCorrupt(
-                f"the file `{name}` of `{self._address}` is missing in `{self._client.url}`",
-                hint=f"`nectar verify {self._address}` puts the target aside; then run again",
-            ) from error
+            raise self._corrupt(f"the file `{name}` of `{self._address}` is missing in `{self._client.url}`") from error
+        except errors.TargetCorrupt as error:
+            raise self._corrupt(error.message) from error
 
     def _copy_of_small(self, name: str) -> str:
         """Return a local copy of a log or of the parameters, or a path at which there is nothing."""
@@ -75,7 +74,10 @@ class S3Reader:
             return self._client.open(f"{self._address.path}/{RECORD_NAME}", etag=None)
         record = self._find_record()
         entry = record.file(name) if record is not None else None
-        return self._client.open(self._key(name), etag=entry.etag if entry is not None else None)
+        try:
+            return self._client.open(self._key(name), etag=entry.etag if entry is not None else None)
+        except errors.TargetCorrupt as error:
+            raise self._corrupt(error.message) from error
 
     def _open_of_attempt(self, name: str) -> BinaryIO:
         local = f"{self._staged}/{self._attempt}/{name}"
@@ -113,6 +115,11 @@ class S3Reader:
         known.update(dict.fromkeys(here))
         found = [AttemptPlace(one, one not in ended or one in here, f"{kept}/{one}") for one in sorted(known)]
         return [one for one in found if staged or not one.running]
+
+    def _corrupt(self, problem: str) -> errors.TargetCorrupt:
+        return errors.TargetCorrupt(
+            problem, hint=f"`nectar verify {self._address}` puts the target aside; run again then"
+        )
 
     def _folder(self) -> str:
         return f"{self._address.prefix}/{ATTEMPTS}/{self._address.key}/{self._attempt}"
