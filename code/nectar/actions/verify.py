@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nectar import errors
 from nectar.address import Address
 from nectar.records import FileEntry
 from nectar.stores import Reader, State, Store
@@ -68,6 +69,8 @@ def _problem(reader: Reader, entry: FileEntry) -> str | None:
                 digest.update(block)
     except FileNotFoundError:
         return f"the file `{entry.name}` is missing"
+    except errors.TargetCorrupt as error:
+        return error.message
     if digest.hexdigest() != entry.sha256:
         return f"the file `{entry.name}` has other bytes than its record says"
     return None

@@ -44,6 +44,7 @@ _Item = TypeVar("_Item")
 PAGE = 1000  #: objects in an answer to a listing
 PRESIGNED_S = 7 * 24 * 3600  #: the longest that AWS lets a presigned URL live
 _REFUSES_A_CHECKSUM = {"NotImplemented", "InvalidArgument", "InvalidRequest"}
+_SHA256 = "nectar-sha256"  # a member of an object's metadata: what was put, whatever the server makes its ETags of
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
@@ -198,7 +199,7 @@ class S3Client:
                     "put_object",
                     Key=key,
                     Body=raw,
-                    Metadata=dict(put.metadata),
+                    Metadata={**put.metadata, _SHA256: put.content.sha256},
                     **transfer.condition(put.if_etag),
                     **check,
                 )
@@ -231,8 +232,8 @@ class S3Client:
             except BROKEN as error:
                 problem = error
                 continue
-            if _fits(answer, raw) or raw == before:
-                return Found(etag_of(answer), len(raw), answer["Metadata"], raw)
+            if _fits(answer, raw) or (raw == before and _SHA256 not in answer["Metadata"]):
+                return Found(etag_of(answer), len(raw), _metadata(answer), raw)
             before = raw
         raise errors.StoreUnreachable(
             f"`{key}` in `s3://{self.bucket}` cannot be read as a whole",
@@ -247,7 +248,7 @@ class S3Client:
                 raise
             self.connection.check_bucket()
             return Absent()
-        return Found(etag_of(answer), answer["ContentLength"], answer["Metadata"])
+        return Found(etag_of(answer), answer["ContentLength"], _metadata(answer))
 
     def _delete(self, delete: Delete) -> Answer:
         """Delete an object; its ETag is asked for first, unless the server is known to heed it in a DELETE."""
@@ -317,14 +318,16 @@ class S3Client:
 
     # Big objects.
 
-    def open(self, key: str, *, etag: str | None) -> BinaryIO:
+    def open(self, key: str, *, etag: str | None, sha256: str | None = None) -> BinaryIO:
         """Open an object for reading from its beginning to its end; a connection that breaks is taken up again.
 
         Raises:
             FileNotFoundError: when there is no such object.
-            TargetCorrupt: when it is not the one with the ETag, or not any more.
+            TargetCorrupt: when it is not the one with the ETag, or not any more; while reading, when its bytes turn
+                out at the end not to be those with the digest.
         """
-        return BufferedReader(reading.ObjectReader(self.connection, self.key(key), etag), reading.PIECE)
+        reader = reading.ObjectReader(self.connection, self.key(key), etag, sha256=sha256)
+        return BufferedReader(reader, reading.PIECE)
 
     def download(self, key: str, path: str, *, etag: str | None, size: int, sha256: str) -> None:
         """Write an object to a file and check its bytes; no file is left if they are others.
@@ -365,8 +368,15 @@ class S3Client:
         return self.connection.presigned(self.key(key), expires_s=expires_s, disposition=disposition)
 
 
+def _metadata(answer: Mapping[str, Any]) -> Mapping[str, str]:
+    return {name: value for name, value in answer["Metadata"].items() if name != _SHA256}
+
+
 def _fits(answer: Mapping[str, Any], raw: bytes) -> bool:
-    """Say whether the ETag of an answer is the MD5 of its bytes, as far as it may be one."""
+    """Say whether the bytes are those that were put, or else the ETag is their MD5, as far as it may be one."""
+    said = answer["Metadata"].get(_SHA256)
+    if said is not None:
+        return bool(said == hashlib.sha256(raw).hexdigest())
     etag = etag_of(answer)
     encrypted = answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer
     return encrypted or not _MD5.fullmatch(etag) or etag == hashlib.md5(raw, usedforsecurity=False).hexdigest()

@@ -33,6 +33,14 @@ _SEEN_S = 60.0  # for so long after an answer a bucket is there: it can only be 
 #: what reading the body of an answer may raise when the connection breaks
 BROKEN = (botocore.exceptions.BotoCoreError, urllib3.exceptions.HTTPError, OSError)
 
+#: what an answer has that arrived whole: boto3 takes one whose body is cut off at its beginning for one without members
+_NEEDED = {
+    "list_objects_v2": "IsTruncated",
+    "create_multipart_upload": "UploadId",
+    "copy_object": "CopyObjectResult",
+    "upload_part_copy": "CopyPartResult",
+}
+
 _making = threading.Lock()
 
 
@@ -134,12 +142,22 @@ class Connection:
             Rejected: when the server answers with an error.
             StoreUnreachable: when it does not answer.
         """
+        needed = _NEEDED.get(operation)
+        for _ in range(self.config.retries + 1):
+            answer = self._call(operation, {name: value for name, value in arguments.items() if value is not None})
+            if needed is None or needed in answer:
+                return answer
+        raise errors.StoreUnreachable(
+            f"`s3://{self.bucket}` answers `{operation}` with nothing",
+            hint="look at the network, and at proxies on the way",
+        )
+
+    def _call(self, operation: str, given: Mapping[str, object]) -> dict[str, Any]:
         live = self.live()
-        given = {name: value for name, value in arguments.items() if value is not None}
         try:
             answer: dict[str, Any] = getattr(live.s3, operation)(Bucket=self.bucket, **given)
         except botocore.exceptions.ClientError as error:
-            rejected = _rejected(operation, str(arguments.get("Key", "")), error.response)
+            rejected = _rejected(operation, str(given.get("Key", "")), error.response)
             if rejected.code in ("NoSuchKey", "PreconditionFailed"):
                 live.seen_at = time.monotonic()
             raise rejected from error

@@ -75,7 +75,9 @@ class S3Reader:
         record = self._find_record()
         entry = record.file(name) if record is not None else None
         try:
-            return self._client.open(self._key(name), etag=entry.etag if entry is not None else None)
+            if entry is None:
+                return self._client.open(self._key(name), etag=None)
+            return self._client.open(self._key(name), etag=entry.etag, sha256=entry.sha256)
         except errors.TargetCorrupt as error:
             raise self._corrupt(error.message) from error
 

@@ -28,9 +28,18 @@ class ObjectReader(io.RawIOBase):
     """
 
     def __init__(
-        self, connection: Connection, key: str, etag: str | None, *, start: int = 0, stop: int | None = None
+        self,
+        connection: Connection,
+        key: str,
+        etag: str | None,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        sha256: str | None = None,
     ) -> None:
+        """With `sha256`, of the whole object, the last piece is not handed out where the bytes are others."""
         super().__init__()
+        self._sha256, self._digest = sha256, hashlib.sha256()
         self._connection, self._key, self._etag = connection, key, etag
         self._position, self._stop = start, stop
         self._resumes = connection.config.retries
@@ -57,9 +66,17 @@ class ObjectReader(io.RawIOBase):
                 continue
             if got:
                 self._position += len(got)
+                self._check(got)
                 return got
             self._resume(None)
         return b""
+
+    def _check(self, got: bytes) -> None:
+        if self._sha256 is None:
+            return
+        self._digest.update(got)
+        if self._position == self._stop and self._digest.hexdigest() != self._sha256:
+            raise damaged(self._connection, self._key)
 
     def readall(self) -> bytes:
         pieces = []
@@ -117,6 +134,14 @@ def another(connection: Connection, key: str) -> errors.TargetCorrupt:
     return errors.TargetCorrupt(
         f"the object `{key}` in `s3://{connection.bucket}` is not the one that its record names",
         hint="`nectar verify` finds such targets; run the chain again to make them anew",
+    )
+
+
+def damaged(connection: Connection, key: str) -> errors.TargetCorrupt:
+    """Return the error for an object whose bytes are not those of its record, whether stored so or read so."""
+    return errors.TargetCorrupt(
+        f"the object `{key}` in `s3://{connection.bucket}` has other bytes than its record says",
+        hint="`nectar verify` finds out whether it lies there so; then run the chain again",
     )
 
 

@@ -65,7 +65,10 @@ class Shipper:
             followed = self._followed.pop(staging.attempt, None)
             self._changed.notify_all()
         if followed is not None and followed.keys:
-            self._client.do_all([Delete(key) for key in followed.keys])
+            try:
+                self._client.do_all([Delete(key) for key in followed.keys])
+            except errors.StoreError as error:  # how the attempt ended is decided, and matters more
+                log.warning("live logs of an attempt that has ended are left: %s", error.message)
 
     def ship(self) -> None:
         """Send now what is new."""
