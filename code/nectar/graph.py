@@ -9,7 +9,7 @@ from typing import Any
 import luigi
 
 from nectar.task import ground
-from nectar.task.closure import closure, cycle, expand, known_requirements, reference
+from nectar.task.closure import closure, expand, in_order, known_requirements, reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +66,10 @@ def make_graph(roots: Sequence[luigi.Task]) -> Graph:
     """
     ground.begin_epoch()
     found = closure(roots)
-    order: dict[str, None] = {}
-    open_refs: dict[str, Iterator[str]] = {}
-    for root in map(reference, roots):
-        waiting: str | None = root
-        while waiting is not None or open_refs:
-            if waiting in open_refs:
-                names = list(open_refs)
-                circle = [*names[names.index(waiting) :], waiting]
-                raise cycle([found.tasks[ref] for ref in circle])
-            if waiting is not None and waiting not in order:
-                open_refs[waiting] = iter(expand(found, waiting))
-            if not open_refs:
-                break
-            ref, rest = next(reversed(open_refs.items()))
-            waiting = next(rest, None)
-            if waiting is None:
-                del open_refs[ref]
-                order[ref] = None
+    root_refs = list(dict.fromkeys(map(reference, roots)))
     nodes = {}
-    for ref in order:
+    for ref in in_order(root_refs, lambda one: expand(found, one), found.tasks):
         task = found.tasks[ref]
         requirements = {path: reference(one) for path, one in known_requirements(task).items()}
         nodes[ref] = Node(ref, repr(task), requirements)
-    return Graph(tuple(dict.fromkeys(map(reference, roots))), nodes)
+    return Graph(tuple(root_refs), nodes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -82,6 +82,16 @@ class Record:
     def file(self, name: str) -> FileEntry | None:
         """Return the file that the task calls `name`, None where there is none."""
         return next((entry for entry in self.files if entry.name == name), None)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """File -> sha256, by the names that the task uses."""
+        return {entry.name: entry.sha256 for entry in self.files}
+
+    def unnamed_output(self, outputs: Sequence[str]) -> str | None:
+        """Return the first of its own outputs, and of `outputs`, that is not among its files; None: there is none."""
+        named = {entry.name for entry in self.files}
+        return next((name for name in (*self.outputs, *outputs) if name not in named), None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as the document that is written."""

@@ -26,7 +26,6 @@ from nectar.recording.run import Run, running
 from nectar.settings import Settings, adopt
 
 _PR_SET_PDEATHSIG = 1
-_TELL_SECONDS = 0.05  #: how long a report waits for others to go with
 
 
 @dataclass(frozen=True, slots=True)

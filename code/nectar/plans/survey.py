@@ -28,9 +28,9 @@ from nectar.task.closure import (
     Closure,
     closure,
     counts_inputs,
-    cycle,
     document_of,
     expand,
+    in_order,
     is_wrapper,
     known_requirements,
     reference,
@@ -67,7 +67,6 @@ class _Survey:
     looks: dict[str, _Look] = field(default_factory=dict)  #: by ref
     owners: dict[str, str] = field(default_factory=dict)  #: place of an output -> ref
     answers: dict[str, dict[Address, bool]] = field(default_factory=dict)  #: by store: where a record lies
-    stores: dict[str, Store] = field(default_factory=dict)
     expanded: bool = False  #: requirements were taken in that have no part in identities
     files: dict[str, Mapping[str, str]] = field(
         default_factory=dict
@@ -280,25 +279,7 @@ def _in_order(survey: _Survey, roots: Sequence[str]) -> Iterator[str]:
     if not survey.expanded:  # the closure is in this order, and has no circle
         yield from (ref for ref in survey.closure.tasks if ref in survey.looks)
         return
-    done: set[str] = set()
-    for root in roots:
-        open_refs: dict[str, Iterator[str]] = {}
-        waiting: str | None = root
-        while waiting is not None or open_refs:
-            if waiting in open_refs:
-                names = list(open_refs)
-                circle = [*names[names.index(waiting) :], waiting]
-                raise cycle([survey.closure.tasks[ref] for ref in circle])
-            if waiting is not None and waiting not in done:
-                open_refs[waiting] = iter(_looked_at_requirements(survey, waiting))
-            if not open_refs:
-                break
-            ref, rest = next(reversed(open_refs.items()))
-            waiting = next(rest, None)
-            if waiting is None:
-                del open_refs[ref]
-                done.add(ref)
-                yield ref
+    yield from in_order(roots, lambda ref: _looked_at_requirements(survey, ref), survey.closure.tasks)
 
 
 def _looked_at_requirements(survey: _Survey, ref: str) -> tuple[str, ...]:
@@ -325,7 +306,7 @@ def _step(survey: _Survey, ref: str, before: Mapping[str, PlanStep]) -> PlanStep
     if action is Action.RUN and look.path is not None and requirements and not look.forced:
         earlier, may_be = _earlier(survey, look, [before[one] for one in requirements])
     if earlier is not None:
-        survey.files[ref] = {entry.name: entry.sha256 for entry in earlier.files}
+        survey.files[ref] = earlier.digests
         action = Action.REUSE
     reuses = earlier.address.path if earlier is not None else None
     return PlanStep(ref, repr(look.task), action, reasons, look.path, requirements, look.drift, reuses, may_be)

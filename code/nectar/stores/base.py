@@ -101,6 +101,12 @@ def refuse_newer(found: Inspection) -> None:
         )
 
 
+def unreadable(error: errors.RecordInvalid, version: str) -> Inspection:
+    """Return what is found where a record lies that cannot be read."""
+    newer = isinstance(error, errors.RecordNewer)
+    return Inspection(State.INVALID, version=version, problem=error.message, newer=newer)
+
+
 class Reader(Protocol):
     """What a store holds of one target, or of one attempt: its files, and the attempts that were not published."""
 
@@ -266,3 +272,13 @@ class Store(Leasing, Protocol):
 
     def reader(self, address: Address, attempt: str | None = None) -> Reader:
         """Return the files of a target, or of one of its attempts."""
+
+
+def records_by_inspection(store: Store, addresses: Iterable[Address]) -> dict[Address, Record]:
+    """Answer `Store.records` for a store that answers many questions as fast as one.
+
+    Raises:
+        StoreUnreachable: when the store cannot answer.
+    """
+    found = {address: store.inspect(address).record for address in addresses}
+    return {address: record for address, record in found.items() if record is not None}

@@ -27,7 +27,18 @@ from nectar.address import KEY_LENGTH, Address, check_prefix, is_key
 from nectar.records import RECORD_NAME, STDERR_NAME, STDOUT_NAME, Record
 from nectar.settings import Durability
 from nectar.stores import renaming
-from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Recipe, Staging, State, refuse_newer
+from nectar.stores.base import (
+    AttemptPlace,
+    Commitment,
+    Finished,
+    Inspection,
+    Recipe,
+    Staging,
+    State,
+    records_by_inspection,
+    refuse_newer,
+    unreadable,
+)
 from nectar.stores.locks import HeldLock, locked, try_lock
 
 STAGING, ATTEMPTS, QUARANTINE, RECIPES, LOCKS = ".staging", ".attempts", ".quarantine", ".recipes", ".locks"
@@ -112,16 +123,14 @@ class LocalStore:
         try:
             record = records.parse(raw, address)
         except errors.RecordInvalid as error:
-            newer = isinstance(error, errors.RecordNewer)
-            return Inspection(State.INVALID, version=version, problem=error.message, newer=newer)
+            return unreadable(error, version)
         problem = _first_problem(folder, record, outputs)
         if problem is not None:
             return Inspection(State.INVALID, record, version, f"{problem} in `{address}`")
         return Inspection(State.COMPLETE, record, version, stamp=_stamp(found))
 
     def records(self, addresses: Iterable[Address]) -> dict[Address, Record]:
-        found = {address: self.inspect(address).record for address in addresses}
-        return {address: record for address, record in found.items() if record is not None}
+        return records_by_inspection(self, addresses)
 
     def unchanged(self, address: Address, stamp: Hashable) -> bool:
         try:
@@ -526,10 +535,9 @@ def _raise(error: OSError) -> NoReturn:
 
 
 def _first_problem(folder: int, record: Record, outputs: Sequence[str]) -> str | None:
-    named = {entry.name for entry in record.files}
-    for name in (*record.outputs, *outputs):
-        if name not in named:
-            return f"the record does not name the output `{name}`"
+    unnamed = record.unnamed_output(outputs)
+    if unnamed is not None:
+        return f"the record does not name the output `{unnamed}`"
     for entry in record.files:
         try:
             found = _stat_inside(folder, entry.object)

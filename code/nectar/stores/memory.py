@@ -20,7 +20,18 @@ from typing import BinaryIO
 from nectar import errors, records
 from nectar.address import Address, check_prefix
 from nectar.records import RECORD_NAME, STDERR_NAME, STDOUT_NAME, Record
-from nectar.stores.base import AttemptPlace, Commitment, Finished, Inspection, Recipe, Staging, State, refuse_newer
+from nectar.stores.base import (
+    AttemptPlace,
+    Commitment,
+    Finished,
+    Inspection,
+    Recipe,
+    Staging,
+    State,
+    records_by_inspection,
+    refuse_newer,
+    unreadable,
+)
 
 
 @dataclass(slots=True)
@@ -64,13 +75,11 @@ class MemoryStore:
         try:
             record = records.parse(raw, address)
         except errors.RecordInvalid as error:
-            newer = isinstance(error, errors.RecordNewer)
-            return Inspection(State.INVALID, version=version, problem=error.message, newer=newer)
-        named = {entry.name for entry in record.files}
-        for name in (*record.outputs, *outputs):
-            if name not in named:
-                problem = f"the record does not name the output `{name}` in `{address}`"
-                return Inspection(State.INVALID, record, version, problem)
+            return unreadable(error, version)
+        unnamed = record.unnamed_output(outputs)
+        if unnamed is not None:
+            problem = f"the record does not name the output `{unnamed}` in `{address}`"
+            return Inspection(State.INVALID, record, version, problem)
         for entry in record.files:
             raw_file = held.files.get(entry.object)
             if raw_file is None or len(raw_file) != entry.size:
@@ -80,8 +89,7 @@ class MemoryStore:
         return Inspection(State.COMPLETE, record, version, stamp=version)
 
     def records(self, addresses: Iterable[Address]) -> dict[Address, Record]:
-        found = {address: self.inspect(address).record for address in addresses}
-        return {address: record for address, record in found.items() if record is not None}
+        return records_by_inspection(self, addresses)
 
     def unchanged(self, address: Address, stamp: Hashable) -> bool:
         raw = self.folders.get(address.path, _Held()).files.get(RECORD_NAME)

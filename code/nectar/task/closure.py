@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -120,6 +120,35 @@ def _is_wrapper_class(kind: type) -> bool:
 def is_wrapper(task: luigi.Task) -> bool:
     """Say whether a task only stands for what it requires; luigi's metaclass makes `isinstance` slow."""
     return _is_wrapper_class(type(task))
+
+
+def in_order(
+    roots: Iterable[str], requirements: Callable[[str], Iterable[str]], tasks: Mapping[str, luigi.Task]
+) -> Iterator[str]:
+    """Yield references, each once, requirements before those who require them; without recursion.
+
+    Raises:
+        CycleFound: for a circle, which is drawn.
+    """
+    done: set[str] = set()
+    for root in roots:
+        open_refs: dict[str, Iterator[str]] = {}
+        waiting: str | None = root
+        while waiting is not None or open_refs:
+            if waiting in open_refs:
+                names = list(open_refs)
+                circle = [*names[names.index(waiting) :], waiting]
+                raise cycle([tasks[ref] for ref in circle])
+            if waiting is not None and waiting not in done:
+                open_refs[waiting] = iter(requirements(waiting))
+            if not open_refs:
+                break
+            ref, rest = next(reversed(open_refs.items()))
+            waiting = next(rest, None)
+            if waiting is None:
+                del open_refs[ref]
+                done.add(ref)
+                yield ref
 
 
 def known_requirements(task: luigi.Task) -> Requirements:

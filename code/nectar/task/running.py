@@ -283,13 +283,13 @@ def _remember_all(tasks: Sequence[luigi.Task]) -> None:
         if store.checks_in_plans or len(unknown) < 2:
             continue
         for address, record in store.records(unknown).items():
-            unknown[address]._nectar.found = (None, {entry.name: entry.sha256 for entry in record.files})
+            unknown[address]._nectar.found = (None, record.digests)
 
 
 def remember_files(task: Task, record: Record, stamp: Hashable) -> None:
     """Keep the digests of a complete target for those tasks that require it."""
     if stamp is not None:
-        task._nectar.found = (stamp, {entry.name: entry.sha256 for entry in record.files})
+        task._nectar.found = (stamp, record.digests)
 
 
 def recipe_of(task: Task, document: Mapping[str, Any], inputs: Mapping[str, Mapping[str, str] | None]) -> Recipe | None:
@@ -314,7 +314,7 @@ def files_of(task: Task) -> Mapping[str, str] | None:
         if found.record is None:
             return None
         remember_files(task, found.record, found.stamp)
-        return {entry.name: entry.sha256 for entry in found.record.files}
+        return found.record.digests
     return known[1]
 
 

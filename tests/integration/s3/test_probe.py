@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
-pytest.importorskip("boto3", reason="boto3 is not here: pip install boto3")
-pytest_plugins = ["s3_fixtures"]
-
-from guard import free_port  # noqa: E402
-from s3_client import ACCESS_KEY, REGION, SECRET_KEY, make_bucket, reset_bucket  # noqa: E402
-from s3_client import client as plain_client  # noqa: E402
-from s3_faults import (  # noqa: E402
+from guard import free_port
+from s3_faults import (
     EXPIRED_TOKEN,
     FORBIDDEN,
     UNCONDITIONAL,
@@ -29,47 +19,17 @@ from s3_faults import (  # noqa: E402
     Rule,
     skewed,
 )
-from s3_proxy import S3Proxy  # noqa: E402
+from s3_proxy import S3Proxy
 
-from nectar import errors  # noqa: E402
-from nectar.stores.s3 import probe  # noqa: E402
-from nectar.stores.s3.client import S3Client, S3Config  # noqa: E402
-from nectar.stores.s3.messages import Delete, Deleted  # noqa: E402
-from nectar.stores.s3.probe import Conditions, Finding  # noqa: E402
+from nectar import errors
+from nectar.stores.s3 import probe
+from nectar.stores.s3.client import S3Client, S3Config
+from nectar.stores.s3.messages import Delete, Deleted
+from nectar.stores.s3.probe import Conditions, Finding
 
 EVERYTHING = ["credentials", "bucket", "clock", "list", "put", "get", "delete",
               "conditional writes", "conditional deletes", "conditional uploads"]  # fmt: skip
 Make = Callable[..., S3Client]
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The account that the servers know, and nothing of this machine's."""
-    for name in list(os.environ):
-        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-
-
-@pytest.fixture
-def server(s3_endpoint: str) -> Iterator[Any]:
-    """A boto3 client of the server: what a test does behind the back of the client under test."""
-    made = plain_client(s3_endpoint)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def bucket(server: Any) -> Iterator[str]:
-    """A bucket that has to be empty again in the end."""
-    name = make_bucket(server)
-    yield name
-    reset_bucket(server, name)
 
 
 @pytest.fixture

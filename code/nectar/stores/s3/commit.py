@@ -185,9 +185,9 @@ def _parse(found: Found, address: Address, outputs: tuple[str, ...]) -> Record:
         RecordNewer: when a newer Nectar wrote it.
     """
     record = records.parse(found.raw or b"", address)
-    for name in (*record.outputs, *outputs):
-        if record.file(name) is None:
-            raise errors.RecordInvalid(f"the record does not name the output `{name}` in `{address}`")
+    unnamed = record.unnamed_output(outputs)
+    if unnamed is not None:
+        raise errors.RecordInvalid(f"the record does not name the output `{unnamed}` in `{address}`")
     return record
 
 

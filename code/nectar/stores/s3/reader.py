@@ -13,10 +13,9 @@ from nectar.records import RECORD_NAME, Record
 from nectar.stores.base import AttemptPlace
 from nectar.stores.s3.cache import ObjectCache
 from nectar.stores.s3.client import S3Client
+from nectar.stores.s3.commit import ATTEMPTS
 from nectar.stores.s3.messages import Found, Get
 from nectar.stores.s3.shipping import LIVE
-
-ATTEMPTS = ".attempts"
 
 
 class S3Reader:
@@ -133,6 +132,3 @@ class S3Reader:
                 with contextlib.suppress(errors.RecordInvalid):  # what it names cannot be known: plain names then
                     self._record = records.parse(answer.raw or b"", self._address)
         return self._record
-
-
-__all__ = ["ATTEMPTS", "LIVE", "S3Reader"]

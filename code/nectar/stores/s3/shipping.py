@@ -20,6 +20,7 @@ from nectar import errors
 from nectar.records import STDERR_NAME, STDOUT_NAME
 from nectar.stores.base import Staging
 from nectar.stores.s3.client import S3Client
+from nectar.stores.s3.commit import ATTEMPTS
 from nectar.stores.s3.messages import Content, Delete, Put
 
 INTERVAL_S = 5.0
@@ -94,7 +95,7 @@ class Shipper:
 
 def _new(followed: _Followed) -> list[Put]:
     staging = followed.staging
-    folder = f"{staging.address.prefix}/.attempts/{staging.address.key}/{staging.attempt}/{LIVE}"
+    folder = f"{staging.address.prefix}/{ATTEMPTS}/{staging.address.key}/{staging.attempt}/{LIVE}"
     puts = []
     for name in (STDOUT_NAME, STDERR_NAME):
         try:

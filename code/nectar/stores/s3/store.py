@@ -22,14 +22,14 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from nectar import errors, records
 from nectar.address import Address, check_prefix, is_key
 from nectar.records import PARAMS_NAME, RECORD_NAME, Record
-from nectar.stores.base import Commitment, Finished, Inspection, Recipe, Staging, State
+from nectar.stores.base import Commitment, Finished, Inspection, Recipe, Staging, State, unreadable
 from nectar.stores.s3 import presence, probe
 from nectar.stores.s3.cache import ObjectCache
 from nectar.stores.s3.client import S3Client
-from nectar.stores.s3.commit import Upload, commit
+from nectar.stores.s3.commit import ATTEMPTS, Upload, commit
 from nectar.stores.s3.leasing import LeaseKeeper, S3Lease
 from nectar.stores.s3.messages import Content, Delete, Found, Get, Head, Put
-from nectar.stores.s3.reader import ATTEMPTS, S3Reader
+from nectar.stores.s3.reader import S3Reader
 from nectar.stores.s3.shipping import Shipper
 
 QUARANTINE, RECIPES = ".quarantine", ".recipes"
@@ -78,8 +78,7 @@ class S3Store:
         try:
             record = records.parse(raw, address)
         except errors.RecordInvalid as error:
-            newer = isinstance(error, errors.RecordNewer)
-            return Inspection(State.INVALID, version=version, problem=error.message, newer=newer)
+            return unreadable(error, version)
         self.cache.keep_record(version, raw)
         problem = self._first_problem(record, outputs)
         if problem is not None:
@@ -87,10 +86,9 @@ class S3Store:
         return Inspection(State.COMPLETE, record, version, stamp=version)
 
     def _first_problem(self, record: Record, outputs: Sequence[str]) -> str | None:
-        named = {entry.name for entry in record.files}
-        for name in (*record.outputs, *outputs):
-            if name not in named:
-                return f"the record does not name the output `{name}`"
+        unnamed = record.unnamed_output(outputs)
+        if unnamed is not None:
+            return f"the record does not name the output `{unnamed}`"
         heads = self.client.do_all([Head(f"{record.address.path}/{entry.object}") for entry in record.files])
         for entry, head in zip(record.files, heads, strict=True):
             if not isinstance(head, Found):
@@ -128,7 +126,7 @@ class S3Store:
 
     def walk(self, prefix: str = "") -> Iterator[Address]:
         prefix = prefix.strip("/")
-        exact = check_prefix(prefix)
+        check_prefix(prefix)
         last: Address | None = None
         for one in self.client.list(f"{prefix}/" if prefix else "chains/"):
             address = _address_in(one.key)
@@ -139,8 +137,6 @@ class S3Store:
             if address != last:
                 last = address
                 yield address
-        if exact is not None and last is None:
-            return
 
     # Staging and publishing
 
