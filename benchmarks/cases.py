@@ -94,10 +94,15 @@ def _instances() -> Group:
             Figure("complete() of targets that are there", "us", ("nectar complete",)),
             Figure("the same, luigi's LocalTarget", "us", ("luigi complete",)),
         ),
-        (
-            Case("nectar leaves", "nectar", "wide", n, shared="nectar-leaves"),
-            Case("luigi leaves", "luigi", "make-leaves", n, shared="luigi-leaves"),
-        ),
+        _leaves(n),
+    )
+
+
+def _leaves(n: int) -> tuple[Case, ...]:
+    """Return what makes the targets that several groups find complete."""
+    return (
+        Case("nectar leaves", "nectar", "wide", n, shared="nectar-leaves"),
+        Case("luigi leaves", "luigi", "make-leaves", n, shared="luigi-leaves"),
     )
 
 
@@ -191,11 +196,11 @@ def _sink(*, peers: bool) -> Group:
         Case("luigi sink", "luigi", "wide", n, shared="luigi-leaves"),
     ]
     ratios = [Ratio("all leaves complete, luigi", "nectar sink", "luigi sink", 1 / 3)]
-    prepared: tuple[Case, ...] = ()
+    prepared = _leaves(n)
     if peers:
         cases.append(Case("doit sink", "doit", "wide", n, shared="doit-leaves"))
         ratios.append(Ratio("all leaves complete, doit", "nectar sink", "doit sink", None, 0.5))
-        prepared = (Case("doit leaves", "doit", "wide", n, shared="doit-leaves"),)
+        prepared += (Case("doit leaves", "doit", "wide", n, shared="doit-leaves"),)
     figures = (Figure("all leaves complete, the sink made", "us", ("nectar sink",)),)
     return Group(f"Wide, {n:,}, the sink alone", tuple(cases), tuple(ratios), figures, prepared)
 

@@ -47,7 +47,7 @@ class Bench:
 
     def prepare(self, groups: Sequence[Group]) -> None:
         """Make what shared folders hold before anything is measured."""
-        for case in (case for group in groups for case in group.prepared_by):
+        for case in dict.fromkeys(case for group in groups for case in group.prepared_by):
             self._say(f"preparing {case.name}")
             self._run(case, 0)
 
