@@ -12,6 +12,9 @@ from typing import Union
 Bencodable = Union[int, str, bytes, "list[Bencodable]", "tuple[Bencodable, ...]", Mapping[str, "Bencodable"]]
 
 
+_TEXT = frozenset({str})
+
+
 def encode(value: Bencodable) -> bytes:
     """Return the bencoding of `value`; text is UTF-8, keys are sorted by their bytes.
 
@@ -49,16 +52,17 @@ def _encode(value: Bencodable, parts: list[str]) -> None:
 
 
 def _encode_mapping(value: Mapping[str, Bencodable], parts: list[str]) -> None:
-    for key in value:
-        if not isinstance(key, str):
-            raise TypeError(f"bencode has no form for a key that is a {type(key).__name__}")
+    if not _TEXT.issuperset(map(type, value)):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"bencode has no form for a key that is a {type(key).__name__}")
     parts.append("d")
     for key in sorted(value):  # the order of characters is the order of their UTF-8 bytes
         item = value[key]
-        parts.append(_text(key))
-        if type(item) is str:
-            parts.append(_text(item))
+        if type(item) is str and item.isascii() and key.isascii():  # nearly all: no calls for it
+            parts.append(f"{len(key)}:{key}{len(item)}:{item}")
         else:
+            parts.append(_text(key))
             _encode(item, parts)
     parts.append("e")
 

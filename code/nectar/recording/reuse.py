@@ -27,9 +27,10 @@ def recipe_of(
     """
     if not inputs or not all(inputs.values()):
         return None
-    named = {}
-    for path, files in inputs.items():
-        named[path] = " ".join(f"{digest} {name}" for name, digest in sorted((files or {}).items()))
+    named = {
+        path: " ".join([f"{digest} {name}" for name, digest in sorted((files or {}).items())])
+        for path, files in inputs.items()
+    }
     return Recipe(prefix, hashlib.sha256(bencode.encode({**document, "inputs": named})).hexdigest()[:32])
 
 

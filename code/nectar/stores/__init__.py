@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import urllib.parse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nectar import errors, settings
 from nectar.stores.base import (
@@ -52,6 +52,7 @@ def __getattr__(name: str) -> Any:
 
 
 _open: dict[tuple[object, ...], Store] = {}
+_last: tuple[settings.Settings | None, str, Store | None] = (None, "", None)  # what was asked for, and its answer
 
 
 def open_store(url: str | None = None) -> Store:
@@ -60,11 +61,15 @@ def open_store(url: str | None = None) -> Store:
     Raises:
         StoreNotSupported: when no store serves such an address.
     """
+    global _last
     current = settings.current()
     url = url or current.store_url
+    if _last[0] is current and _last[1] == url:  # thousands of tasks ask for it in a row
+        return cast(Store, _last[2])
     place = (url, current.durability, current.attempts_kept, current.s3)
     if place not in _open:
         _open[place] = _make(url, current)
+    _last = (current, url, _open[place])
     return _open[place]
 
 

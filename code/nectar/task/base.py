@@ -145,7 +145,7 @@ class Task(luigi.Task, metaclass=TaskRegister):
     ) -> list[tuple[str, Any]]:
         """Return `(name, value)` for each parameter: as given, else from command line, configuration or default."""
         names = ground.lookup_names(cls)
-        register.warn_of_unconsumed(names, {name for name, _ in params}, getattr(cls, "ignore_unconsumed", set()))
+        register.warn_of_unconsumed(names, params, getattr(cls, "ignore_unconsumed", set()))
         return register.find_values(names, params, tuple(args), kwargs)
 
     @classmethod

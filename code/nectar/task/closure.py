@@ -45,8 +45,8 @@ class Closure:
 
 def reference(task: luigi.Task) -> str:
     """Return what a task is called within one process: equal tasks have equal references."""
-    state = state_of(task)
-    return state.ref if state is not None else f"{type(task).__module__}:{task.task_id}"
+    state = getattr(task, "_nectar", None)
+    return state.ref if type(state) is TaskState else f"{type(task).__module__}:{task.task_id}"
 
 
 def state_of(task: luigi.Task) -> TaskState | None:
@@ -171,8 +171,7 @@ def requirements_of(task: luigi.Task) -> Requirements:
     given = task.requires()
     found: Requirements = {}
     _lay_out(given, "", found, task)
-    kind = type(task)
-    if kind.deps is not luigi.Task.deps or kind._requires is not luigi.Task._requires:
+    if not _plain_deps(type(task)):
         seen = {reference(one) for one in found.values()}
         added = [one for one in flatten(task.deps()) if reference(one) not in seen]
         for position, one in enumerate(added):
@@ -219,7 +218,8 @@ class _Visit:
     ref: str
     task: luigi.Task
     requirements: Requirements
-    rest: Iterator[luigi.Task]
+    refs: tuple[str, ...]  #: of its requirements, in their order
+    rest: Iterator[tuple[str, luigi.Task]]
 
 
 def _walk(root: luigi.Task, found: Closure, whole: bool) -> None:
@@ -236,16 +236,19 @@ def _walk(root: luigi.Task, found: Closure, whole: bool) -> None:
             if ref not in found.identities and not _take_in(ref, task, found, whole):
                 if len(found.identities) + len(stack) >= MOST_TASKS:
                     raise _too_large(root, task)
+                if _stands_alone(type(task)) and "requires" not in task.__dict__:
+                    _settle(_Visit(ref, task, {}, (), iter(())), found)
+                    continue
                 requirements = _ask_requirements(task)
-                stack.append(_Visit(ref, task, requirements, iter(requirements.values())))
+                refs = tuple(map(reference, requirements.values()))
+                stack.append(_Visit(ref, task, requirements, refs, zip(refs, requirements.values(), strict=True)))
                 open_tasks[ref] = task
                 continue
         if not stack:
             return
         visit = stack[-1]
-        step = next(visit.rest, None)
-        if step is not None:
-            waiting = (reference(step), step)
+        waiting = next(visit.rest, None)
+        if waiting is not None:
             continue
         stack.pop()
         del open_tasks[visit.ref]
@@ -298,6 +301,16 @@ def _known(task: luigi.Task) -> Identity | None:
     return None if state.reads_files and state.epoch != ground.epoch() else state.identity
 
 
+@functools.lru_cache(maxsize=4096)
+def _stands_alone(kind: type[luigi.Task]) -> bool:
+    """Say whether a class requires nothing, as luigi's own `requires()` says: nobody has to be asked."""
+    return kind.requires is luigi.Task.requires and _plain_deps(kind)
+
+
+def _plain_deps(kind: type[luigi.Task]) -> bool:
+    return kind.deps is luigi.Task.deps and kind._requires is luigi.Task._requires
+
+
 def _ask_requirements(task: luigi.Task) -> Requirements:
     state = state_of(task)
     if state is not None:
@@ -339,13 +352,14 @@ def _settle(visit: _Visit, found: Closure) -> None:
     known = _known(task)
     required = visit.requirements.values()
     if known is None:
-        inputs = {path: found.identities[reference(one)].output_id for path, one in visit.requirements.items()}
+        ids = (found.identities[ref].output_id for ref in visit.refs)
+        inputs = dict(zip(visit.requirements, ids, strict=True))
         below = map(state_of, required)
         known = _remember(task, state, inputs, reads_files=any(one.reads_files for one in below if one is not None))
     state.requirements = (_shared(tuple(visit.requirements)), tuple(required)) if required else _NOTHING
     found.tasks[visit.ref] = task
     found.identities[visit.ref] = known
-    found.requirements[visit.ref] = tuple(dict.fromkeys(map(reference, required)))
+    found.requirements[visit.ref] = tuple(dict.fromkeys(visit.refs))
 
 
 _NOTHING: tuple[tuple[str, ...], tuple[luigi.Task, ...]] = ((), ())

@@ -256,7 +256,7 @@ _warned: set[tuple[str, str]] = set()
 _without_section: dict[tuple[str, ...], tuple[int, int]] = {}
 
 
-def warn_of_unconsumed(names: tuple[str, ...], known: set[str], ignored: set[str]) -> None:
+def warn_of_unconsumed(names: tuple[str, ...], parameters: Parameters, ignored: set[str]) -> None:
     """Warn, once, of what a configuration section sets and its task does not have, as luigi does."""
     config = luigi.configuration.get_config()
     sections = getattr(config, "_sections", None)  # of luigi's own parser; the size tells whether there are new ones
@@ -264,6 +264,7 @@ def warn_of_unconsumed(names: tuple[str, ...], known: set[str], ignored: set[str
     if sections is not None and _without_section.get(names) == place:
         return
     _without_section[names] = place
+    known = {name for name, _ in parameters}
     for section in names:
         if not has_section(config, section):
             continue
