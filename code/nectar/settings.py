@@ -10,7 +10,7 @@ import contextlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
@@ -27,6 +27,13 @@ class Durability(str, Enum):
     GROUP = "group"  #: the disk, once for all that is committed together
     EACH = "each"  #: the disk, for each file
     NONE = "none"  #: nothing: a power loss may take finished targets, and may leave torn ones
+
+
+class Publish(str, Enum):
+    """Where new targets go when a shared store is read through."""
+
+    OWN = "own"  #: into one's own store alone
+    BOTH = "both"  #: into both; who is first in the shared one wins for everybody
 
 
 class Drift(str, Enum):
@@ -65,6 +72,8 @@ class Settings:
 
     root: Path  #: the project's folder: the one that holds `chains/`
     store_url: str  #: `file:///...`, `memory://name`, `s3://bucket/prefix`
+    shared_url: str | None = None  #: of a store that is read through where `store_url` lacks a target
+    publish: Publish = Publish.OWN
     durability: Durability = Durability.GROUP
     drift: Drift = Drift.WARN
     identity: IdentityScheme = IdentityScheme.NECTAR
@@ -132,7 +141,7 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
     problems: list[str] = []
     document = _read(root / CONFIGURATION, problems)
     known = {
-        "store": {"url", "durability", "attempts_kept"},
+        "store": {"url", "shared", "publish", "durability", "attempts_kept"},
         "s3": {one.name for one in fields(S3Settings)},
         "task": {"drift", "identity"},
     }
@@ -150,10 +159,16 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
         return environ.get(variable) or (default if in_file is None else in_file)
 
     store_url = _store_url(str(value("store", "url", "NECTAR_STORE", "")), root, environ, problems)
+    shared = str(value("store", "shared", "NECTAR_SHARED", ""))
+    shared_url = _address(shared, root, problems) if shared else None
+    if shared_url == store_url:
+        problems.append(f"`shared` is the store itself, `{store_url}`")
     settings = Settings(
         root=root,
         store_url=store_url,
-        s3=_s3(value, store_url, environ, problems),
+        shared_url=shared_url,
+        publish=_choice(Publish, value("store", "publish", "NECTAR_PUBLISH", "own"), "publish", problems),
+        s3=_s3(value, (store_url, shared_url or ""), environ, problems),
         durability=_choice(
             Durability, value("store", "durability", "NECTAR_DURABILITY", "group"), "durability", problems
         ),
@@ -209,7 +224,10 @@ def _read(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _s3(
-    value: Callable[[str, str, str, object], Any], store_url: str, environ: Mapping[str, str], problems: list[str]
+    value: Callable[[str, str, str, object], Any],
+    store_urls: Sequence[str],
+    environ: Mapping[str, str],
+    problems: list[str],
 ) -> S3Settings:
     def text(key: str) -> str | None:
         return str(value("s3", key, f"NECTAR_S3_{key.upper()}", "")) or None
@@ -227,9 +245,10 @@ def _s3(
         return _count(value("s3", key, f"NECTAR_S3_{key.upper()}", getattr(S3Settings(), key)), key, problems)
 
     stage, bucket = environ.get("ENV", ""), environ.get("PROJECT_BUCKET", "")
-    derived = f"s3://{stage}.{bucket}" if bucket and stage not in ("", "local") else None
+    derived = [f"s3://{stage}.{bucket}"] if bucket and stage not in ("", "local") else []
+    named = [url for url in (store_urls[0], *derived, *store_urls[1:]) if url.startswith("s3://")]
     return S3Settings(
-        url=text("url") or (store_url if store_url.startswith("s3://") else derived),
+        url=text("url") or next(iter(named), None),
         endpoint=text("endpoint"),
         region=text("region"),
         profile=text("profile"),
@@ -243,10 +262,7 @@ def _s3(
 
 def _store_url(text: str, root: Path, environ: Mapping[str, str], problems: list[str]) -> str:
     if text:
-        scheme, colon, rest = text.partition(":")
-        if colon and scheme in ("s3", "file", "memory") and not rest.startswith("//"):
-            problems.append(f"the store `{text}` lacks slashes: write `{scheme}://{rest.lstrip('/')}`")
-        return text if "://" in text else (root / text).resolve().as_uri()
+        return _address(text, root, problems)
     stage = environ.get("ENV", "")
     if stage in ("", "local"):
         return (root / "local_targets").as_uri()
@@ -254,6 +270,14 @@ def _store_url(text: str, root: Path, environ: Mapping[str, str], problems: list
     if not bucket:
         problems.append(f"ENV is `{stage}` but PROJECT_BUCKET is not set")
     return f"s3://{stage}.{bucket}"
+
+
+def _address(text: str, root: Path, problems: list[str]) -> str:
+    """Return the address of a store that is given as one, or as a folder of the project."""
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in ("s3", "file", "memory") and not rest.startswith("//"):
+        problems.append(f"the store `{text}` lacks slashes: write `{scheme}://{rest.lstrip('/')}`")
+    return text if "://" in text else (root / text).resolve().as_uri()
 
 
 _Choice = TypeVar("_Choice", bound=Enum)

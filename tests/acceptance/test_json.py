@@ -101,7 +101,7 @@ def test_show_gives_record_files_urls_and_attempts(made_project):
 
 def test_status_counts_each_task(made_project):
     document = made_project.nectar("status", "--json").json
-    assert document["store"] == made_project.store.as_uri()
+    assert document["stores"] == [made_project.store.as_uri()]
     assert [(one["task"], one["complete"], one["broken"]) for one in document["tasks"]] == [
         ("chains/etl/daily_chain/LoadTask", 1, 0),
         ("chains/etl/daily_chain/ReportTask", 1, 0),

@@ -303,7 +303,6 @@ def test_an_s3_task_without_a_bucket_says_what_to_set(project):
     assert not project.store.exists()
 
 
-@pytest.mark.xfail(reason="`status` and `verify` look at the store of the settings alone")
 def test_the_targets_of_s3_tasks_are_counted_and_verified_beside_local_ones(cloud):
     cloud.project.chain("etl/pinned_chain", PINNED)
     cloud.nectar("run", "etl/pinned_chain", "LastTask", NECTAR_STORE="local_targets")

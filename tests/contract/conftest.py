@@ -10,15 +10,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from nectar.address import Address
 from nectar.recording.sealing import digest_of
 from nectar.records import RECORD_NAME, FileEntry, Record, new_attempt_id, utc_now
-from nectar.settings import Durability
+from nectar.settings import Durability, Publish
 from nectar.stores import Finished, LocalStore, MemoryStore, Store
+from nectar.stores.layered import LayeredStore
 from nectar.stores.memory import _Held
 from nectar.stores.s3.cache import ObjectCache
 from nectar.stores.s3.client import S3Client, S3Config
@@ -199,11 +200,24 @@ class S3Bench:
         self.store.client.close()
 
 
+@dataclass
+class LayeredBench(LocalBench):
+    """A local store over a shared one that has nothing: all promises are those of the local one."""
+
+    durability: Durability = Durability.GROUP
+    store: LayeredStore = field(init=False)  # type: ignore[assignment]  # which has one of the parent's in it
+
+    def __post_init__(self) -> None:
+        own = LocalStore(str(self.root), durability=self.durability, attempts_kept=ATTEMPTS_KEPT)
+        self.store = LayeredStore(own, LocalStore(f"{self.root}-shared"), Publish.OWN)
+
+
 BENCHES: dict[str, Callable[[Path], Bench]] = {
     "local-group": lambda folder: LocalBench(folder / "store", Durability.GROUP),
     "local-each": lambda folder: LocalBench(folder / "store", Durability.EACH),
     "local-none": lambda folder: LocalBench(folder / "store", Durability.NONE),
     "memory": lambda folder: MemoryBench(),
+    "layered": lambda folder: LayeredBench(folder / "store"),
 }
 
 
@@ -216,13 +230,26 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param in BENCHES:
         yield BENCHES[request.param](tmp_path)
         return
-    server = request.getfixturevalue(SERVERS[request.param])
+    yield from _over_s3(request.getfixturevalue(SERVERS[request.param]), tmp_path, monkeypatch)
+
+
+def _over_s3(server: Any, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Bench]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_client.ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_client.SECRET_KEY)
     monkeypatch.setenv("AWS_DEFAULT_REGION", s3_client.REGION)
-    bench = S3Bench(getattr(server, "endpoint", server), tmp_path)
+    bench = S3Bench(getattr(server, "endpoint", server), disk)
     yield bench
     bench.close()
+
+
+@pytest.fixture(params=["folder", "s3-moto"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A store that several share: a folder, a bucket."""
+    if request.param == "folder":
+        yield LocalStore(str(tmp_path / "shared"))
+        return
+    for bench in _over_s3(request.getfixturevalue(SERVERS[request.param]), tmp_path / "s3", monkeypatch):
+        yield bench.store
 
 
 @pytest.fixture
@@ -280,6 +307,12 @@ def finisher(store: Store) -> Finish:
         return Finished(staging, record, replaces)
 
     return make
+
+
+@pytest.fixture
+def finish_in() -> Callable[[Store], Finish]:
+    """Return the function that `finish` gives, for any store."""
+    return finisher
 
 
 @pytest.fixture

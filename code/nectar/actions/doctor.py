@@ -18,7 +18,7 @@ from nectar.chain.catalog import discover
 from nectar.errors import ExitCode
 from nectar.recording.provenance import git_state
 from nectar.settings import Settings
-from nectar.stores import LocalStore, open_store, renaming
+from nectar.stores import LocalStore, Store, renaming, stores_in_use
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,16 @@ def _project(settings: Settings) -> list[Check]:
 
 
 def _store(settings: Settings) -> list[Check]:
-    store = open_store()
+    written = stores_in_use(shared=False)
+    found = [check for store in written for check in _one_store(store)]
+    for store in stores_in_use():
+        if store not in written:
+            next(store.walk(), None)
+            found.append(Check("shared store", True, f"{store.url} can be read"))
+    return found
+
+
+def _one_store(store: Store) -> list[Check]:
     if store.url.startswith("s3://"):
         return _bucket(store)
     address = Address("doctor", "0" * 32)
@@ -92,7 +101,7 @@ def _bucket(store: Any) -> list[Check]:
 
 
 def _local_disk(settings: Settings) -> list[Check]:
-    store = open_store()
+    store = stores_in_use()[0]
     if not isinstance(store, LocalStore):
         return []
     with tempfile.TemporaryDirectory(dir=store.root, prefix=".doctor-") as folder:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from nectar.address import Address
 from nectar.stores import Inspection, State, Store
 
 
@@ -14,6 +16,7 @@ from nectar.stores import Inspection, State, Store
 class TaskStatus:
     """What a store has of one task class."""
 
+    store: str  #: URL
     task: str  #: `chains/etl/flights_chain/ReportTask`
     complete: int
     broken: int  #: invalid targets and leftovers
@@ -24,6 +27,7 @@ class TaskStatus:
     def to_json(self) -> dict[str, Any]:
         """Return the counts as a JSON value."""
         return {
+            "store": self.store,
             "task": self.task,
             "complete": self.complete,
             "broken": self.broken,
@@ -40,12 +44,27 @@ def status(store: Store, prefix: str = "") -> list[TaskStatus]:
         StoreUnreachable: when the store cannot be read.
     """
     found: dict[str, list[tuple[str, Inspection]]] = {}
-    for address in store.walk(prefix):
-        found.setdefault(address.prefix, []).append((address.path, store.inspect(address)))
-    return [_count(task, inspections) for task, inspections in sorted(found.items())]
+    for address, inspection in _look(store, store.walk(prefix)):
+        found.setdefault(address.prefix, []).append((address.path, inspection))
+    return [_count(store.url, task, inspections) for task, inspections in sorted(found.items())]
 
 
-def _count(task: str, found: Iterable[tuple[str, Inspection]]) -> TaskStatus:
+def _look(store: Store, addresses: Iterator[Address]) -> Iterator[tuple[Address, Inspection]]:
+    """Yield what lies at each address; from a far store the records many at once, and their files are not looked at."""
+    if store.checks_in_plans:
+        yield from ((address, store.inspect(address)) for address in addresses)
+        return
+    while some := list(itertools.islice(addresses, _AT_ONCE)):
+        records = store.records(some)
+        for address in some:
+            record = records.get(address)
+            yield address, Inspection(State.COMPLETE, record) if record is not None else store.inspect(address)
+
+
+_AT_ONCE = 1000  #: records that are asked for together
+
+
+def _count(store: str, task: str, found: Iterable[tuple[str, Inspection]]) -> TaskStatus:
     complete = size = 0
     newest: datetime | None = None
     problems = []
@@ -58,4 +77,4 @@ def _count(task: str, found: Iterable[tuple[str, Inspection]]) -> TaskStatus:
         size += sum(entry.size for entry in inspection.record.files)
         ended = inspection.record.ended_at
         newest = ended if newest is None or ended > newest else newest
-    return TaskStatus(task, complete, len(problems), size, newest, tuple(problems))
+    return TaskStatus(store, task, complete, len(problems), size, newest, tuple(problems))

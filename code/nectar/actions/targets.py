@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nectar import errors
 from nectar.address import Address
 from nectar.settings import Settings
-from nectar.stores import Store, open_store
+from nectar.stores import Store, layers, open_store, stores_in_use
 
 _KEY_START = re.compile(r"[0-9a-f]{4,32}")
 
@@ -34,13 +34,21 @@ def find_target(settings: Settings, words: Sequence[str]) -> Place:
     if len(words) == 1 and _KEY_START.fullmatch(words[0]):
         return Place(store, _by_key(store, words[0]))
     if len(words) == 1:
-        text = words[0].removeprefix(store.url).lstrip("/") if words[0].startswith(store.url) else words[0]
-        return Place(store, Address.parse(text))
+        return _by_path(store, words[0])
     from nectar.actions.resolve import address_of, task_of
 
     task = task_of(settings, words[0], words[1], words[2:])
     ask = getattr(task, "target_store", None)
     return Place(ask() if ask is not None else store, address_of(task))
+
+
+def _by_path(store: Store, text: str) -> Place:
+    """Return what a path means: in the store of the settings, or in the one whose address the path begins with."""
+    for one in (*layers(store), *stores_in_use()):
+        if text.startswith(f"{one.url}/"):
+            place = Address.parse(text.removeprefix(one.url).lstrip("/"))
+            return Place(store if one in layers(store) else one, place)
+    return Place(store, Address.parse(text))
 
 
 def _by_key(store: Store, start: str) -> Address:
@@ -58,11 +66,11 @@ def _by_key(store: Store, start: str) -> Address:
     )
 
 
-def find_prefix(settings: Settings, store: Store, text: str | None) -> str:
-    """Return the part of a store that a chain, a chain type or a path means; all of it for no text.
+def find_prefix(settings: Settings, stores: Sequence[Store], text: str | None) -> str:
+    """Return the part of the stores that a chain, a chain type or a path means; all of them for no text.
 
     Raises:
-        ChainNotFound: when there is neither such a chain nor anything in the store, with what was probably meant.
+        ChainNotFound: when there is neither such a chain nor anything in a store, with what was probably meant.
         UnsafePath: for a text that cannot be a path there.
     """
     if not text:
@@ -72,7 +80,7 @@ def find_prefix(settings: Settings, store: Store, text: str | None) -> str:
     name = text.strip("/")
     prefix = name if name.startswith("chains/") else f"chains/{name}"
     for candidate in dict.fromkeys((prefix.removesuffix(".py"), name)):
-        if next(store.walk(candidate), None) is not None:
+        if any(next(store.walk(candidate), None) is not None for store in stores):
             return candidate
     found = finder.find(settings.chains_dir)
     known = {path for chain in found.chains for path in (chain.type, chain.path)}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +22,7 @@ _BLOCK = 1 << 20  # bytes
 class Verified:
     """What came of checking one target."""
 
+    store: str  #: URL
     path: str
     problem: str | None  #: one sentence; None: all is well
     newer: bool = False  #: a newer Nectar made it: nothing is known of it, and it is left as it is
@@ -26,7 +30,7 @@ class Verified:
 
     def to_json(self) -> dict[str, Any]:
         """Return the check as a JSON value."""
-        return {"path": self.path, "problem": self.problem, "quarantined": self.quarantined}
+        return {"store": self.store, "path": self.path, "problem": self.problem, "quarantined": self.quarantined}
 
 
 def check(store: Store, prefix: str = "") -> Iterator[Verified]:
@@ -35,16 +39,27 @@ def check(store: Store, prefix: str = "") -> Iterator[Verified]:
     Raises:
         StoreUnreachable: when the store cannot be read.
     """
-    for address in store.walk(prefix):
-        found = store.inspect(address)
-        if found.state is State.LEFTOVER:
-            yield Verified(address.path, "it has no record: nothing proves how it was made")
-        elif not found.complete or found.record is None:
-            yield Verified(address.path, found.problem or "it is not there any more", found.newer)
-        else:
-            reader = store.reader(address)
-            problems = (_problem(reader, entry) for entry in found.record.files)
-            yield Verified(address.path, next((one for one in problems if one is not None), None))
+    if store.checks_in_plans:
+        yield from (_check(store, address) for address in store.walk(prefix))
+        return
+    addresses = store.walk(prefix)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="nectar-verify") as pool:  # a far store: it is mostly waiting
+        while some := list(itertools.islice(addresses, _AT_ONCE * 8)):
+            yield from pool.map(functools.partial(_check, store), some)
+
+
+_AT_ONCE = 8
+
+
+def _check(store: Store, address: Address) -> Verified:
+    found = store.inspect(address)
+    if found.state is State.LEFTOVER:
+        return Verified(store.url, address.path, "it has no record: nothing proves how it was made")
+    if not found.complete or found.record is None:
+        return Verified(store.url, address.path, found.problem or "it is not there any more", found.newer)
+    reader = store.reader(address)
+    problems = (_problem(reader, entry) for entry in found.record.files)
+    return Verified(store.url, address.path, next((one for one in problems if one is not None), None))
 
 
 def quarantine(store: Store, checked: Iterable[Verified]) -> list[Verified]:

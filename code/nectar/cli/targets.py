@@ -26,18 +26,22 @@ def status(as_json: bool, chain: str | None) -> None:
     """Count what the store has of each task of CHAIN, or of all: complete targets, broken ones, their size."""
     from nectar.actions.status import status as count
     from nectar.actions.targets import find_prefix
-    from nectar.stores import open_store
+    from nectar.stores import stores_in_use
 
-    store = open_store()
-    found = count(store, find_prefix(settings.current(), store, chain))
+    stores = stores_in_use()
+    prefix = find_prefix(settings.current(), stores, chain)
+    found = [one for store in stores for one in count(store, prefix)]
     if as_json:
-        console.print_json({"store": store.url, "tasks": [one.to_json() for one in found]})
+        console.print_json({"stores": [store.url for store in stores], "tasks": [one.to_json() for one in found]})
         return
     if not found:
-        console.line(f"nothing in `{store.url}`" + (f" of `{chain}`" if chain else "") + " yet")
+        where = console.listed([store.url for store in stores])
+        console.line(f"nothing in {where}" + (f" of `{chain}`" if chain else "") + " yet")
         return
+    many = len(stores) > 1
     rows = [
         (
+            *((one.store,) if many else ()),
             one.task.removeprefix("chains/"),
             f"{one.complete:,}",
             f"{one.broken:,}",
@@ -46,7 +50,8 @@ def status(as_json: bool, chain: str | None) -> None:
         )
         for one in found
     ]
-    console.print_table(("task", ">complete", ">broken", ">size", "newest"), rows)
+    head = ("task", ">complete", ">broken", ">size", "newest")
+    console.print_table(("store", *head) if many else head, rows)
     for one in found:
         for problem in one.problems:
             console.line((f"broken: {problem}", "odd"), err=True)
@@ -171,11 +176,13 @@ def verify(as_json: bool, places: tuple[str, ...]) -> int:
     """Check that targets have the bytes that their records say; what has not is put into quarantine and made again."""
     from nectar.actions.targets import find_prefix
     from nectar.actions.verify import check, quarantine
-    from nectar.stores import open_store
+    from nectar.stores import stores_in_use
 
-    store = open_store()
-    checked = [one for place in places or ("",) for one in check(store, find_prefix(settings.current(), store, place))]
-    done = quarantine(store, checked)
+    stores = stores_in_use(shared=bool(places))  # what others write is looked at only where it is named
+    prefixes = [find_prefix(settings.current(), stores, place) for place in places or ("",)]
+    done = []
+    for store in stores:
+        done += quarantine(store, [one for prefix in prefixes for one in check(store, prefix)])
     bad = [one for one in done if one.problem is not None]
     if as_json:
         console.print_json([one.to_json() for one in done])

@@ -20,6 +20,7 @@ from nectar.stores.base import (
     State,
     Store,
 )
+from nectar.stores.layered import LayeredStore
 from nectar.stores.local import LocalStore
 
 __all__ = [
@@ -36,7 +37,9 @@ __all__ = [
     "Staging",
     "State",
     "Store",
+    "layers",
     "open_store",
+    "stores_in_use",
 ]
 
 if TYPE_CHECKING:
@@ -52,24 +55,63 @@ def __getattr__(name: str) -> Any:
 
 
 _open: dict[tuple[object, ...], Store] = {}
+_layered: dict[tuple[object, ...], LayeredStore] = {}
+_OF_SETTINGS = ""  # stands for the store of the settings, which may be one over another
 _last: tuple[settings.Settings | None, str, Store | None] = (None, "", None)  # what was asked for, and its answer
 
 
 def open_store(url: str | None = None) -> Store:
-    """Return the store at `url`, by default the one that the settings name; one object a store and process.
+    """Return the store at `url`, by default what the settings name; one object a store and process.
 
     Raises:
         StoreNotSupported: when no store serves such an address.
     """
     global _last
     current = settings.current()
-    url = url or current.store_url
+    url = url or _OF_SETTINGS
     if _last[0] is current and _last[1] == url:  # thousands of tasks ask for it in a row
         return cast(Store, _last[2])
+    found = _of_settings(current) if url is _OF_SETTINGS else _at(url, current)
+    _last = (current, url, found)
+    return found
+
+
+def layers(store: Store) -> tuple[Store, ...]:
+    """Return the stores of which a store consists, the one that is asked first in front; it alone where it is one."""
+    return (store.own, store.shared) if isinstance(store, LayeredStore) else (store,)
+
+
+def stores_in_use(*, shared: bool = True) -> list[Store]:
+    """Return each store that the settings name, one's own first; without `shared` only those that are written to.
+
+    Raises:
+        StoreNotSupported: when no store serves such an address.
+    """
+    current = settings.current()
+    urls = [current.store_url]
+    if current.shared_url is not None and (shared or current.publish is settings.Publish.BOTH):
+        urls.append(current.shared_url)
+    if current.s3.url is not None and (shared or current.s3.url != current.shared_url):
+        urls.append(current.s3.url)
+    return [_at(url, current) for url in dict.fromkeys(urls)]
+
+
+def _of_settings(current: settings.Settings) -> Store:
+    own = _at(current.store_url, current)
+    if current.shared_url is None:
+        return own
+    place = (own.url, current.shared_url, current.publish)
+    shared = _at(current.shared_url, current)
+    known = _layered.get(place)
+    if known is None or known.own is not own or known.shared is not shared:
+        known = _layered[place] = LayeredStore(own, shared, current.publish)
+    return known
+
+
+def _at(url: str, current: settings.Settings) -> Store:
     place = (url, current.durability, current.attempts_kept, current.s3)
     if place not in _open:
         _open[place] = _make(url, current)
-    _last = (current, url, _open[place])
     return _open[place]
 
 

@@ -172,7 +172,7 @@ class Store(Leasing, Protocol):
     checks_in_plans: bool  #: True where `inspect` costs little more than `present`
 
     def present(self, addresses: Iterable[Address]) -> set[Address]:
-        """Return those addresses at which a record lies.
+        """Return those addresses at which a record lies; a store that looks closer leaves out what is not complete.
 
         Raises:
             StoreUnreachable: when the store cannot answer, for whichever address: an error is never "missing".
