@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -96,6 +97,12 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as the document that is written."""
+        document = self._members()
+        document["inputs"] = {path: entry.to_json() for path, entry in self.inputs.items()}
+        return document
+
+    def _members(self) -> dict[str, Any]:
+        """Return the document, its inputs as they are: of a task that requires 100,000 they are the most of it."""
         document: dict[str, Any] = {"schema": SCHEMA, "path": self.address.path, "key": self.address.key}
         document["output_id"] = self.output_id
         document["identity"] = self.identity
@@ -104,7 +111,7 @@ class Record:
             document["places"] = dict(self.places)
         document["outputs"] = list(self.outputs)
         document["foreign"] = list(self.foreign)
-        document["inputs"] = {path: entry.to_json() for path, entry in self.inputs.items()}
+        document["inputs"] = self.inputs
         document["dynamic"] = [entry.to_json() for entry in self.dynamic]
         document["code"] = self.code
         document["started_at"] = _time_text(self.started_at)
@@ -121,7 +128,7 @@ class Record:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of `record.json`."""
-        return json_lines(self.to_json())
+        return json_lines(self._members())
 
 
 def json_lines(document: Mapping[str, Any]) -> bytes:
@@ -129,8 +136,27 @@ def json_lines(document: Mapping[str, Any]) -> bytes:
 
     Python's fast encoder knows no indentation.
     """
-    lines = [_NAMES[name] + _encode(value) for name, value in document.items()]
-    return f"{{\n{','.join(lines)[1:]}\n}}\n".encode("utf-8", "surrogatepass")
+    written = io.BytesIO()  # pieces, so that a long document is in memory once
+    before = "{"
+    for name, value in document.items():
+        written.write(f"{before}{_NAMES[name]}".encode("utf-8", "surrogatepass"))
+        for piece in _pieces(value):
+            written.write(piece.encode("utf-8", "surrogatepass"))
+        before = ","
+    written.write(b"\n}\n")
+    return written.getvalue()
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """Yield the text of a value; of a long mapping by its members, each of which may be an entry of a record."""
+    if not (isinstance(value, dict) and value and isinstance(next(iter(value.values())), InputEntry)):
+        yield _encode(value)
+        return
+    before = "{"
+    for name, entry in value.items():
+        yield f"{before}{_encode_text(name)}: {_encode_tree(entry.to_json())}"
+        before = ", "
+    yield "}"
 
 
 class _Names(dict[str, str]):

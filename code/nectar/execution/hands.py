@@ -190,6 +190,8 @@ class Hands:
             logs = outcome.logs if outcome is not None else None
             reused = outcome is not None and outcome.reused_from is not None
             self.tell(Report(ReportKind.SUCCEEDED, started.job.ref, seconds=started.took, logs=logs, reused=reused))
+            if isinstance(task, Task):
+                task._nectar.outcome = None  # nobody asks for it any more, and there may be 100,000 of them
 
     def _fail(self, started: _Started, error: BaseException) -> None:
         task = started.job.task
