@@ -7,7 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from commit_model import RECORD, TARGET, Failed, Judge, Model, Overwrite, Server, Start, Thing, World, content, thing
+from commit_model import (
+    RECORD,
+    TARGET,
+    Failed,
+    Judge,
+    Model,
+    Overwrite,
+    Server,
+    Start,
+    Thing,
+    World,
+    content,
+    record_in_force,
+    thing,
+)
 
 from nectar import errors, records
 from nectar.records import FileEntry, Record
@@ -53,9 +67,18 @@ def uploads_of(outputs: Mapping[str, bytes], beside: Mapping[str, bytes]) -> lis
 
 
 def writer(
-    attempt: str, *, raw: bytes | None = None, forced: bool = False, log: bool = False, mutant: Ask | None = None
+    attempt: str,
+    *,
+    raw: bytes | None = None,
+    forced: bool = False,
+    log: bool = False,
+    mutant: Ask | None = None,
+    tidies: bool = False,
 ) -> tuple[str, Start]:
-    """A client that looks for a record, runs, and publishes its output: bytes of its own, unless told others."""
+    """A client that looks for a record, runs, and publishes its output: bytes of its own, unless told others.
+
+    A mutant `tidies`: it removes what it put under plain names when it has lost.
+    """
     outputs, beside = {"out.txt": raw or f"of {attempt}".encode()}, {"params.txt": b"{}"}
     if log:
         beside["log/stdout.log"] = attempt.encode()
@@ -77,6 +100,8 @@ def writer(
             seen = found.etag
         protocol = commit(TARGET, attempt, record, uploads, seen=seen, own_names=forced, outputs=OUTPUTS)
         commitment = yield from (protocol if mutant is None else altered(protocol, mutant))
+        if tidies and not commitment.won:
+            yield from _tidied(attempt)
         return Ended("won" if commitment.won else "lost", seen, commitment)
 
     return attempt, start
@@ -91,6 +116,18 @@ def altered(protocol: Protocol[Commitment], ask: Ask) -> Generator[list[Any], li
             requests = list(protocol.send(answers))
     except StopIteration as end:
         return end.value
+
+
+def _tidied(attempt: str) -> Generator[list[Any], list[Answer], None]:
+    """Remove with all care what an attempt put under plain names: what is known to be its own, and on condition."""
+    heads = yield [Head(f"{TARGET.path}/{name}") for name in ("out.txt", "params.txt")]
+    own = [
+        Delete(f"{TARGET.path}/{name}", head.etag)
+        for name, head in zip(("out.txt", "params.txt"), heads, strict=True)
+        if isinstance(head, Found) and head.metadata[ATTEMPT] == attempt
+    ]
+    if own:
+        yield own
 
 
 def reader() -> Generator[list[Any], list[Answer], HasRead]:
@@ -135,24 +172,22 @@ def set_aside() -> Generator[list[Any], list[Answer], Ended]:
 
 
 def roll_forward() -> Generator[list[Any], list[Answer], Ended]:
-    """A mutant: it finishes the work of an attempt whose files all lie there, in that attempt's name."""
+    """A mutant: it finishes the work of `alpha`, whose files all lie there under its own names, in its name."""
     (found,) = yield [Get(RECORD)]
-    names = ("out.txt", "params.txt")
-    files = yield [Get(f"{TARGET.path}/{name}") for name in names]
-    present = [file for file in files if isinstance(file, Found)]
-    attempts = {file.metadata[ATTEMPT] for file in present}
-    if len(present) < len(names) or len(attempts) != 1:
+    places = {name: f".attempts/alpha/{name}" for name in ("out.txt", "params.txt")}
+    files = yield [Get(f"{TARGET.path}/{place}") for place in places.values()]
+    out = files[0]
+    if not isinstance(out, Found) or not all(isinstance(file, Found) for file in files):
         return Ended("done")
-    raw = present[0].raw or b""
-    entry = FileEntry("out.txt", "out.txt", len(raw), content(raw).sha256, present[0].etag)
-    (attempt,) = attempts
-    text = Record(TARGET, "0" * 64, {}, (entry,), MOMENT, MOMENT, attempt, outputs=OUTPUTS).to_bytes()
+    raw = out.raw or b""
+    entry = FileEntry("out.txt", places.pop("out.txt"), len(raw), content(raw).sha256, out.etag)
+    record = Record(TARGET, "0" * 64, {}, (entry,), MOMENT, MOMENT, "alpha", outputs=OUTPUTS, places=places)
     seen = None
     if isinstance(found, Found):
         if found.raw != INVALID.raw:
             return Ended("done")
         seen = found.etag
-    yield [Put(RECORD, content(text), seen, {ATTEMPT: attempt})]
+    yield [Put(RECORD, content(record.to_bytes()), seen, {ATTEMPT: "alpha"})]
     return Ended("done")
 
 
@@ -239,12 +274,12 @@ def meet(
 ) -> Model:
     """Return the model of clients, each with the name of its attempt, that meet at a server."""
     server = server or Server()
-    judge = _judge(tuple(name for name, _ in clients), may_fail, leaves=server.echoes > 0)
+    judge = _judge(tuple(name for name, _ in clients), may_fail, leaves=server.echoes > 0 and Put in server.echoed)
     return Model([start for _, start in clients], server, NOTHING if world is None else world, judge)
 
 
 def _judge(attempts: tuple[str, ...], may_fail: tuple[str, ...], *, leaves: bool) -> Judge:
-    """Return what judges how clients end; `leaves`: objects of a loser may come back, as an echo of a request."""
+    """Return what judges how clients end; `leaves`: what a loser removed may come back, as an echo of a request."""
 
     def of(world: World, client: int, outcome: Any) -> str | None:
         own = attempts[client]
@@ -291,8 +326,15 @@ def _judge_lost(world: World, own: str, outcome: Ended) -> str | None:
 
 
 def _left(world: World, own: str, leaves: bool) -> str | None:
-    left = sorted(key for key, one in world.things if one.attempt == own and key != RECORD)
-    return f"left: {own} lost and left {left}" if left and not leaves else None
+    """Say what is wrong with what a loser left: anything under its own names, or a thing that a record names."""
+    left = sorted(key for key, _ in world.things if key.startswith(f"{TARGET.path}/.attempts/{own}/"))
+    if left and not leaves:
+        return f"left: {own} lost and left {left}"
+    record = record_in_force(world)
+    places = [entry.object for entry in record.files] + list(record.places.values()) if record is not None else []
+    of_own = {key for key, one in world.things if one.attempt == own}
+    named = sorted(of_own.intersection(f"{TARGET.path}/{place}" for place in places))
+    return f"named: {own} lost, and a record names of it {named}" if named else None
 
 
 # Where it begins

@@ -48,10 +48,10 @@ class Server:
     """What the server does not heed, and how often it may be unkind."""
 
     ignores_create_only: Callable[[str], bool] = lambda key: False  #: by key
-    ignores_if_match_of_delete: bool = False
     lost: tuple[int, ...] = ()  #: by client: answers it may lose; the request is carried out, and made again
     busy: tuple[int, ...] = ()  #: by client: refusals (409) without a reason
     echoes: int = 0  #: requests that are carried out a second time, at any later moment; over all clients
+    echoed: tuple[type, ...] = (Put, Delete, Overwrite)  #: which requests these may be
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,7 @@ def carry_out(server: Server, world: World, request: Any) -> tuple[World, Answer
             allowed = old is None or server.ignores_create_only(key)
     elif isinstance(request, Delete):
         old = world.get(request.key)
-        spared = request.if_etag is not None and not server.ignores_if_match_of_delete
-        if old is None or (spared and old.etag != request.if_etag):
+        if old is None or request.if_etag not in (None, old.etag):
             return world, Deleted(), None
         return world.put(request.key, None), Deleted(), None
     else:
@@ -342,7 +341,7 @@ class Model:
                 yield (after, told, echoes, may_echo), verdict, (client, request, answer, "")
                 if not changes:
                     continue
-                if may_echo:
+                if may_echo and isinstance(self._request_list[request], self.server.echoed):
                     again = tuple(sorted((*echoes, request)))
                     yield (after, told, again, may_echo - 1), verdict, (client, request, answer, "will come twice")
                 if lost:

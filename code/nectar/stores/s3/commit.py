@@ -3,8 +3,11 @@
 An object is created once and never written over. A file takes its plain name; where an object of another attempt has
 that name, it takes one that has the attempt's id in it. The record maps each file to its object, all of one attempt,
 and is put on condition: that there is none, or that it is still the one that was found before the run. What a writer
-leaves that dies on the way has no record and counts for nothing: nothing proves that its `run()` succeeded, and nobody
-finishes its work.
+leaves that dies on the way, or under plain names when it loses, has no record and counts for nothing: nothing proves
+that its `run()` succeeded, and nobody finishes its work.
+
+A plain name is never given free again. A DELETE may be carried out a second time, much later, when its first answer was
+lost; by then another attempt could have put the same bytes there, which no condition can tell from the first ones.
 
     out.txt, params.txt, log/stdout.log             plain names
     .attempts/<attempt>/out.txt                     an attempt's own names
@@ -65,13 +68,14 @@ def commit(
     must name to be complete for this task. The record that is returned names the objects and their ETags, and the
     stamp is the ETag of the record.
 
-    A writer that lost removes the objects that it created. One that is interrupted (closed, or thrown into) leaves
-    them: its last request may still be carried out, and then they are a target.
+    A writer that lost removes the objects that it created under the attempt's own names; those under plain names stay,
+    and no record names them. One that is interrupted (closed, or thrown into) leaves all of them: its last request may
+    still be carried out, and then they are a target.
 
     Raises:
-        StoreUnreachable: when an invalid record appeared during the run (own objects are removed), or when the server
-            goes on refusing what nothing stands in the way of (they are left).
-        RecordNewer: when a newer Nectar made what is there now (own objects are removed).
+        StoreUnreachable: when an invalid record appeared during the run (own names are cleared, as by one that lost),
+            or when the server goes on refusing what nothing stands in the way of (all objects are left).
+        RecordNewer: when a newer Nectar made what is there now (own names are cleared).
         ValueError: when the record names a file that is not among the uploads.
     """
     unknown = {entry.name for entry in record.files}.difference(upload.name for upload in uploads)
@@ -209,11 +213,11 @@ def _is_as_recorded(found: Found, entry: FileEntry) -> bool:
 
 
 def _remove(address: Address, stored: Mapping[str, _Object], in_force: Record | None = None) -> Protocol[None]:
-    """Remove the objects that this attempt created, but none that the record in force names."""
+    """Remove the objects that only this attempt can ever have created, but none that the record in force names."""
     named = {entry.object for entry in in_force.files} | set(in_force.places.values()) if in_force else set()
-    own = [one for one in stored.values() if one.place not in named]
+    own = [one.place for name, one in stored.items() if one.place != name and one.place not in named]
     if own:
-        yield [Delete(f"{address.path}/{one.place}", one.etag) for one in own]
+        yield [Delete(f"{address.path}/{place}") for place in own]
 
 
 def _appeared(address: Address, problem: str) -> errors.StoreUnreachable:
