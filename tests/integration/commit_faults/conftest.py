@@ -1,4 +1,4 @@
-"""What the tests of commit faults are given: the lab, the situations that a commit may find, a place for figures."""
+"""What the tests of commit faults are given: the lab, the situations that a commit may find."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,24 +42,6 @@ def tracing() -> None:
 def dice() -> Dice:
     """Chance, from NECTAR_TEST_SEED where it is set."""
     return Dice(os.environ.get("NECTAR_TEST_SEED") or str(random.SystemRandom().randrange(10**9)))
-
-
-@pytest.fixture
-def publish(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """Show figures on the terminal, captured or not, and keep them in the junit report."""
-
-    def show(**facts: object) -> None:
-        for name, value in facts.items():
-            record_property(name, value)
-        reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-        line = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
-        capture = request.config.pluginmanager.get_plugin("capturemanager")
-        if reporter is not None and capture is not None:
-            with capture.global_and_fixture_disabled():
-                reporter.ensure_newline()
-                reporter.write_line(f"{request.node.name}: {line}")
-
-    return show
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
+sys.path.insert(0, str(Path(__file__).parent))  # the helper modules beside this file
+pytest.register_assert_rewrite("store_bucket", "store_bench", "store_writers")
 
-from s3_client import ACCESS_KEY, REGION, SECRET_KEY, make_bucket, reset_bucket
-from s3_client import client as plain_client
+import botocore.loaders  # noqa: E402
+import botocore.retries.standard  # noqa: E402
+from s3_client import client as plain_client  # noqa: E402
+from s3_client import make_bucket, reset_bucket  # noqa: E402
+from s3_proxy import S3Proxy  # noqa: E402
+from store_bench import Bench, Ground  # noqa: E402
+from store_bucket import ACCOUNT, no_pause  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,12 +37,25 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith("AWS_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name, value in ACCOUNT.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+
+
+read_description = botocore.loaders.JSONFileLoader.load_file
+
+
+@functools.cache
+def description(path: str) -> Any:
+    """Return a description of AWS's, which takes a tenth of a second to read."""
+    return read_description(botocore.loaders.JSONFileLoader(), path)
+
+
+@pytest.fixture(autouse=True)
+def descriptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each client have what another one has read already."""
+    monkeypatch.setattr(botocore.loaders.JSONFileLoader, "load_file", lambda loader, path: description(path))
 
 
 @pytest.fixture
@@ -49,3 +72,38 @@ def bucket(server: Any) -> Iterator[str]:
     name = make_bucket(server)
     yield name
     reset_bucket(server, name)
+
+
+@pytest.fixture(scope="session")
+def ground_of() -> Iterator[Callable[[str], Ground]]:
+    """Return the bucket and the proxy of a server, which go with it."""
+    with contextlib.ExitStack() as proxies:
+        made: dict[str, Ground] = {}
+
+        def of(endpoint: str) -> Ground:
+            if endpoint not in made:
+                made[endpoint] = Ground(endpoint, proxies.enter_context(S3Proxy(endpoint)))
+            return made[endpoint]
+
+        yield of
+        for one in made.values():
+            one.server.close()
+
+
+@pytest.fixture
+def bench(
+    s3_endpoint: str, ground_of: Callable[[str], Ground], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bench]:
+    """Stores behind a proxy and before it, which do not pause before they try again."""
+    monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", no_pause)
+    made = Bench(ground_of(s3_endpoint), tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def seed() -> str:
+    """What faults and files of chance are chosen by; NECTAR_TEST_SEED chooses them once more."""
+    chosen = os.environ.get("NECTAR_TEST_SEED") or str(random.SystemRandom().randrange(10**9))
+    print(f"NECTAR_TEST_SEED={chosen}")  # is shown where a test fails
+    return chosen
