@@ -264,6 +264,13 @@ class StoreUnreachable(StoreError):
     code = "store-unreachable"
 
 
+class StoreInUse(StoreError):
+    """Somebody reads or writes targets in the store."""
+
+    code = "store-in-use"
+    http_status = 409
+
+
 class StoreNotSupported(StoreError):
     """No store serves this address."""
 

@@ -78,6 +78,7 @@ class Settings:
     drift: Drift = Drift.WARN
     identity: IdentityScheme = IdentityScheme.NECTAR
     attempts_kept: int = 10  #: failed attempts whose logs are kept, for each target
+    keep: tuple[str, ...] = ()  #: what `nectar gc` keeps, with all that it was made from: paths, keys, chains, tasks
     s3: S3Settings = S3Settings()
 
     @property
@@ -144,6 +145,7 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
         "store": {"url", "shared", "publish", "durability", "attempts_kept"},
         "s3": {one.name for one in fields(S3Settings)},
         "task": {"drift", "identity"},
+        "gc": {"keep"},
     }
     for section, keys in document.items():
         if section not in known:
@@ -175,6 +177,7 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
         drift=_choice(Drift, value("task", "drift", "NECTAR_DRIFT", "warn"), "drift", problems),
         identity=_choice(IdentityScheme, value("task", "identity", "NECTAR_IDENTITY", "nectar"), "identity", problems),
         attempts_kept=_count(value("store", "attempts_kept", "NECTAR_ATTEMPTS_KEPT", 10), "attempts_kept", problems),
+        keep=_texts(value("gc", "keep", "NECTAR_KEEP", ()), "keep", problems),
     )
     if problems:
         raise errors.SettingsInvalid(
@@ -290,6 +293,16 @@ def _choice(kind: type[_Choice], text: object, name: str, problems: list[str]) -
         members = list(kind)
         problems.append(f"`{name}` is `{text}`, not one of " + ", ".join(f"`{member.value}`" for member in members))
         return members[0]
+
+
+def _texts(value: object, name: str, problems: list[str]) -> tuple[str, ...]:
+    """Return a list of texts; in a variable they stand between commas."""
+    if isinstance(value, str):
+        value = [text.strip() for text in value.split(",") if text.strip()]
+    if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) and text.strip() for text in value):
+        problems.append(f"`{name}` is `{value}`, not a list of texts")
+        return ()
+    return tuple(text.strip() for text in value)
 
 
 def _count(value: object, name: str, problems: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 
 import luigi
@@ -9,9 +10,10 @@ import luigi
 from nectar import errors
 from nectar.execution.choice import Options, check, make_runner, prepare
 from nectar.execution.outcome import Event, Listener, Runner, RunResult
-from nectar.plans import Force, make_plan
+from nectar.plans import Force, Prepared, make_plan
 from nectar.recording.capture import Echo
 from nectar.recording.run import new_run, running
+from nectar.recording.uses import Uses
 
 __all__ = ["Options", "run", "runner_for"]
 
@@ -56,14 +58,40 @@ def runner_for(tasks: Sequence[luigi.Task], listener: Listener, options: Options
     check(options)
     prepare(options)
     this_run = new_run(echo=options.echo, tags=options.tags)
-    with running(this_run):
+    uses = Uses()
+    try:
+        with running(this_run), uses.counting():
+            prepared = _plan(tasks, options.force)
+        return _Using(make_runner(prepared, tasks, this_run, listener, options), uses)
+    except BaseException:
+        uses.release()
+        raise
+
+
+def _plan(tasks: Sequence[luigi.Task], force: Force) -> Prepared:
+    try:
+        return make_plan(tasks, force)
+    except errors.TaskBroken as error:
+        if isinstance(error.task, luigi.Task):
+            error.task.trigger_event(luigi.Event.BROKEN_TASK, error.task, error.__cause__)
+        raise
+
+
+class _Using:
+    """A run that has its stores in use since before it was planned, until it ends or is given up."""
+
+    def __init__(self, runner: Runner, uses: Uses) -> None:
+        self._runner, self._uses = runner, uses
+        weakref.finalize(self, uses.release).atexit = False  # the end of the process is the end of its uses, too
+        self.drain = runner.drain
+
+    def execute(self) -> RunResult:
+        """Carry it out and return how each task ended."""
         try:
-            prepared = make_plan(tasks, options.force)
-        except errors.TaskBroken as error:
-            if isinstance(error.task, luigi.Task):
-                error.task.trigger_event(luigi.Event.BROKEN_TASK, error.task, error.__cause__)
-            raise
-    return make_runner(prepared, tasks, this_run, listener, options)
+            with self._uses.counting():
+                return self._runner.execute()
+        finally:
+            self._uses.release()
 
 
 def _nobody(event: Event) -> None:

@@ -31,8 +31,8 @@ def find_target(settings: Settings, words: Sequence[str]) -> Place:
         StoreUnreachable: when the store cannot be read.
     """
     store = open_store()
-    if len(words) == 1 and _KEY_START.fullmatch(words[0]):
-        return Place(store, _by_key(store, words[0]))
+    if len(words) == 1 and is_key_start(words[0]):
+        return Place(store, by_key([store], words[0]))
     if len(words) == 1:
         return _by_path(store, words[0])
     from nectar.actions.resolve import address_of, task_of
@@ -51,13 +51,24 @@ def _by_path(store: Store, text: str) -> Place:
     return Place(store, Address.parse(text))
 
 
-def _by_key(store: Store, start: str) -> Address:
-    found = [address for address in store.walk() if address.key.startswith(start)]
+def is_key_start(text: str) -> bool:
+    """Say whether a text is taken for the beginning of a key: 4 hex digits or more."""
+    return _KEY_START.fullmatch(text) is not None
+
+
+def by_key(stores: Sequence[Store], start: str) -> Address:
+    """Return the only target, in any of some stores, whose key begins so.
+
+    Raises:
+        TargetNotFound: when there is none, or there are several.
+        StoreUnreachable: when a store cannot be read.
+    """
+    found = sorted({address for store in stores for address in store.walk() if address.key.startswith(start)})
     if len(found) == 1:
         return found[0]
     if not found:
         raise errors.TargetNotFound(
-            f"no target in `{store.url}` has a key that begins with `{start}`",
+            f"no target in `{stores[0].url}` has a key that begins with `{start}`",
             hint="`nectar status` lists what is there",
         )
     listed = ", ".join(f"`{address}`" for address in found[:5])

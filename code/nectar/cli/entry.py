@@ -27,6 +27,7 @@ COMMANDS = {
     "path": ("nectar.cli.targets", "Print where a task's output lies."),
     "verify": ("nectar.cli.targets", "Check that targets have the bytes that their records say."),
     "adopt": ("nectar.cli.targets", "Write a record for a target that another tool made."),
+    "gc": ("nectar.cli.gc", "List what no kept root needs; delete it with `--yes`."),
     "doctor": ("nectar.cli.doctor", "Look for what is wrong with the project, and say what to do."),
 }
 

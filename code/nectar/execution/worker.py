@@ -22,6 +22,7 @@ from typing import Any
 
 from nectar.execution.hands import Hands, last_line
 from nectar.execution.jobs import AtWork, Job, Report, ReportKind
+from nectar.recording import uses
 from nectar.recording.run import Run, running
 from nectar.settings import Settings, adopt
 
@@ -126,7 +127,7 @@ class _Worker:
 
         ground.set_main_module(start.main_module)
         ground.set_configuration(start.luigi_config)
-        with running(start.run):
+        with running(start.run), uses.covered_by_another():
             self._flush(done=True)  # ready
             while True:
                 try:

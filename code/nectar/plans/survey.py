@@ -18,7 +18,7 @@ from luigi.task import flatten
 from nectar import errors
 from nectar.address import Address
 from nectar.plans.values import Action, Force, Plan, PlanStep, Prepared, Reason, Why
-from nectar.recording import reuse
+from nectar.recording import reuse, uses
 from nectar.records import Record
 from nectar.settings import Drift
 from nectar.stores import Inspection, State, Store
@@ -168,6 +168,7 @@ def _ask(survey: _Survey, refs: Sequence[str], ahead: int) -> None:
         else:
             _judge_foreign(look)
     for store, of_store in asking.values():
+        uses.note(store)
         present = None if store.checks_in_plans else _present(survey, store, of_store, ahead)
         for ref in of_store:
             look = survey.looks[ref]

@@ -17,6 +17,7 @@ from nectar.identity import Identity
 from nectar.recording import run as runs_of_process
 from nectar.recording.capture import captured
 from nectar.recording.sealing import digest_of, seal
+from nectar.recording.uses import Uses
 from nectar.records import ATTEMPT_NAME, PARAMS_NAME, STDERR_NAME, STDOUT_NAME, InputEntry, Record
 from nectar.stores import Commitment, Finished, Recipe, Staging, Store
 
@@ -61,6 +62,7 @@ class Attempt:
 
     work: Work
     tried: bool = True  #: False: there is no failed attempt before this one
+    uses: Uses = field(default_factory=Uses)  #: of stores, for this attempt alone
     staging: Staging = field(init=False)
     _dynamic: list[InputEntry] = field(default_factory=list)
     _run: runs_of_process.Run = field(default_factory=runs_of_process.current)

@@ -6,8 +6,9 @@ decides what should be made; it answers what is there, stages attempts, and publ
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import BinaryIO, Protocol
 
@@ -89,6 +90,32 @@ class AttemptPlace:
     path: str  #: its folder, relative to the store
 
 
+class Lies(str, Enum):
+    """Why a folder lies where it does."""
+
+    TARGET = "target"  #: it has a target's place, with or without a record
+    QUARANTINED = "quarantined"  #: it was taken out of force, and is kept
+    REMOVED = "removed"  #: whoever removed it died in the middle of it
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What lies in one place of a store: equal as long as nobody has changed anything there."""
+
+    address: Address  #: of the target that it is, or was
+    path: str  #: relative to the store
+    lies: Lies
+    files: Mapping[str, int]  #: path relative to the store -> bytes
+    modified: datetime  #: UTC, aware: of the newest file, or when it was put into quarantine
+    version: Hashable = None  #: names the record as it lies there; None where there is none
+    newer: bool = False  #: of one in quarantine: its record is a newer Nectar's
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that lies there."""
+        return sum(self.files.values())
+
+
 def refuse_newer(found: Inspection) -> None:
     """Make sure that a commit takes nothing out of the way that a newer Nectar made.
 
@@ -147,14 +174,21 @@ class Reader(Protocol):
 
 
 class Lease(Protocol):
-    """The word that nobody else makes a target meanwhile; it ends with its process, however that dies."""
+    """A word that others heed: that nobody else makes a target, that a store is in use; it ends with its process."""
+
+    @property
+    def lost(self) -> bool:
+        """True when others may not heed it any more, though it was not released: a process can be stopped for long."""
 
     def release(self) -> None:
-        """Let others have it."""
+        """Take it back."""
 
 
 class Leasing(Protocol):
-    """One task runs once at a time. Leases are for economy: the commit alone keeps targets whole."""
+    """One task runs once at a time. Leases are for economy: the commit alone keeps targets whole.
+
+    And nothing is removed that somebody is at: who reads or writes targets says so, who removes them is alone.
+    """
 
     def lease(self, address: Address) -> Lease | None:
         """Return a lease on an address, None while another thread, process or host has it.
@@ -163,8 +197,44 @@ class Leasing(Protocol):
             StoreUnreachable: when the store cannot be written.
         """
 
+    def in_use(self) -> Lease:
+        """Return the word that targets of this store are being read or written; many may have it at the same time.
 
-class Store(Leasing, Protocol):
+        Waits for as long as somebody is `alone`.
+
+        Raises:
+            StoreUnreachable: when the store cannot answer.
+        """
+
+    def alone(self) -> Lease | None:
+        """Return the word that nobody has the store `in_use`; None while anybody has, in this process too.
+
+        Raises:
+            StoreUnreachable: when the store cannot be written.
+        """
+
+
+class Clearing(Protocol):
+    """What it takes to remove what nobody needs."""
+
+    def contents(self, address: Address | None = None) -> Iterator[Folder]:
+        """Yield what lies in the store, or what there is of one target: targets, and what is in quarantine.
+
+        Raises:
+            StoreUnreachable: when the store cannot be read.
+        """
+
+    def remove(self, folder: Folder) -> bool:
+        """Remove what `contents` found; False, and nothing is changed, where it is not as it was any more.
+
+        A target is there as a whole, or not at all, at any crash. Whoever calls has the lease on the address.
+
+        Raises:
+            StoreUnreachable: when the store cannot be written.
+        """
+
+
+class Store(Leasing, Clearing, Protocol):
     """Where targets live."""
 
     url: str  #: how the store is named in settings, messages and records

@@ -7,6 +7,7 @@ The commit is one rename of a whole folder, never over anything, so that a targe
                                        /.attempts/<key>/<attempt>/    a failed one: its logs
                                        /.quarantine/<key>/<attempt>/  what was in the way
                                        /.recipes/<hash>        the key of a target made from inputs with these digests
+                                       /.trash/<key>-<token>/  what is being removed
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, TypeVar
 
 from nectar import errors, records
 from nectar.address import KEY_LENGTH, Address, check_prefix, is_key
 from nectar.records import RECORD_NAME, STDERR_NAME, STDOUT_NAME, Record
 from nectar.settings import Durability
-from nectar.stores import renaming
+from nectar.stores import clearing, renaming
 from nectar.stores.base import (
     AttemptPlace,
     Commitment,
     Finished,
+    Folder,
     Inspection,
+    Lease,
     Recipe,
     Staging,
     State,
@@ -39,9 +43,12 @@ from nectar.stores.base import (
     refuse_newer,
     unreadable,
 )
-from nectar.stores.locks import HeldLock, locked, try_lock
+from nectar.stores.clearing import QUARANTINE
+from nectar.stores.locks import HeldLock, SharedLock, locked, try_alone, try_lock, try_share
+from nectar.stores.waiting import pauses
 
-STAGING, ATTEMPTS, QUARANTINE, RECIPES, LOCKS = ".staging", ".attempts", ".quarantine", ".recipes", ".locks"
+STAGING, ATTEMPTS, RECIPES, LOCKS = ".staging", ".attempts", ".recipes", ".locks"
+_USERS = "users"  # the name of the lock that says whether the store is in use
 
 
 class LocalStore:
@@ -179,6 +186,7 @@ class LocalStore:
             try:
                 os.mkdir(path)
             except FileNotFoundError:
+                self._synced_prefixes.discard(address.prefix)  # somebody removed the folders that were synced
                 os.makedirs(path)
             os.mkdir(f"{path}/log")
         except OSError as error:
@@ -374,14 +382,35 @@ class LocalStore:
         staged = map(records.attempt_key, _names_in(f"{self.root}/{prefix}/{STAGING}", self))
         return {*_names_in(f"{self.root}/{prefix}/{ATTEMPTS}", self), *(key for key in staged if key is not None)}
 
+    # Leases
+
     def lease(self, address: Address) -> HeldLock | None:
-        lock_file, name = f"{self.root}/{LOCKS}", f"lease:{address.path}"
+        return self._locking(try_lock, f"lease:{address.path}")
+
+    def in_use(self) -> Lease:
+        for pause in pauses(0.01, 0.5):
+            try:
+                lock = self._locking(try_share, _USERS)
+            except errors.StoreUnreachable as error:
+                if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NOT_FOR_US:
+                    return NoLock()
+                raise
+            if lock is not None:
+                return lock
+            time.sleep(pause)
+        raise AssertionError("pauses have no end")
+
+    def alone(self) -> SharedLock | None:
+        return self._locking(try_alone, _USERS)
+
+    def _locking(self, take: Callable[[str, str], _Lock | None], name: str) -> _Lock | None:
+        lock_file = f"{self.root}/{LOCKS}"
         try:
             try:
-                return try_lock(lock_file, name)
+                return take(lock_file, name)
             except FileNotFoundError:
                 os.makedirs(self.root, exist_ok=True)
-                return try_lock(lock_file, name)
+                return take(lock_file, name)
         except OSError as error:
             self._fail(error, "written")
 
@@ -408,6 +437,29 @@ class LocalStore:
             number += 1
         return place
 
+    # Clearing
+
+    def contents(self, address: Address | None = None) -> Iterator[Folder]:
+        self._check_root()
+        try:
+            if address is None:
+                yield from clearing.all_folders(self.root)
+            elif self._is_inside(address.prefix):
+                yield from clearing.folders_of(self.root, address)
+        except OSError as error:
+            self._fail(error, "read")
+
+    def remove(self, folder: Folder) -> bool:
+        try:
+            if not self._is_inside(folder.address.prefix):
+                return False
+            with locked(f"{self.root}/{LOCKS}", folder.address.path):
+                return clearing.remove(self.root, folder, durable=self._durability is not Durability.NONE)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            self._fail(error, "written")
+
     # Reading
 
     def reader(self, address: Address, attempt: str | None = None) -> LocalReader:
@@ -432,6 +484,20 @@ class LocalStore:
             f"the store `{self.url}` cannot be {verb}: {os.strerror(number).lower()}{where}", hint=hint
         ) from error
 
+
+class NoLock:
+    """What somebody has of a lock who may not even read its file: who may not write there cannot hold others off."""
+
+    lost = False
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+_Lock = TypeVar("_Lock")
+
+#: the store is another's, or no store: what is asked of it next says so, where it matters
+_NOT_FOR_US = frozenset({errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP})
 
 _HINTS = {
     errno.EACCES: "give this user permission for the folder, or set another `url` in `[store]` of "

@@ -13,8 +13,9 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import BinaryIO
 
 from nectar import errors, records
@@ -24,7 +25,9 @@ from nectar.stores.base import (
     AttemptPlace,
     Commitment,
     Finished,
+    Folder,
     Inspection,
+    Lies,
     Recipe,
     Staging,
     State,
@@ -39,6 +42,7 @@ class _Held:
     """One folder of the store."""
 
     files: dict[str, bytes] = field(default_factory=dict)
+    since: datetime = field(default_factory=records.utc_now)  #: when it came to lie where it is
 
 
 class MemoryStore:
@@ -52,6 +56,8 @@ class MemoryStore:
         self.disk = tempfile.mkdtemp(prefix="nectar-memory-")  #: staging and copies for reading
         self.folders: dict[str, _Held] = {}  #: by path; tests plant faults here
         self._guard = threading.Lock()
+        self._users_changed = threading.Condition(self._guard)
+        self._users = 0  # how many have the store in use; -1: one is alone
         self._attempts_kept = attempts_kept
         self._staged: dict[str, Staging] = {}
         self._leased: set[Address] = set()
@@ -188,8 +194,55 @@ class MemoryStore:
         while aside + (f"-{number}" if number else "") in self.folders:
             number += 1
         aside += f"-{number}" if number else ""
-        self.folders[aside] = held
+        self.folders[aside] = _Held(held.files)
         return aside
+
+    def in_use(self) -> MemoryUse:
+        with self._users_changed:
+            self._users_changed.wait_for(lambda: self._users >= 0)
+            self._users += 1
+        return MemoryUse(self._release_use)
+
+    def alone(self) -> MemoryUse | None:
+        with self._users_changed:
+            if self._users:
+                return None
+            self._users = -1
+        return MemoryUse(self._release_use)
+
+    def _release_use(self) -> None:
+        with self._users_changed:
+            self._users = max(self._users - 1, 0)
+            self._users_changed.notify_all()
+
+    def contents(self, address: Address | None = None) -> Iterator[Folder]:
+        for path in sorted(self.folders.copy()):
+            folder = self._folder(path)
+            if folder is not None and address in (None, folder.address):
+                yield folder
+
+    def _folder(self, path: str) -> Folder | None:
+        held = self.folders.get(path)
+        prefix, aside, rest = path.partition("/.quarantine/")
+        if held is None or "/." in path.replace("/.quarantine/", "/", 1):
+            return None
+        address = Address(prefix, rest.split("/")[0]) if aside else Address.parse(path)
+        raw, newer = held.files.get(RECORD_NAME), False
+        if aside and raw is not None:
+            try:
+                records.parse(raw, address)
+            except errors.RecordInvalid as error:
+                newer = isinstance(error, errors.RecordNewer)
+        version = hashlib.sha256(raw).hexdigest() if raw is not None else None
+        files = {f"{path}/{name}": len(content) for name, content in held.files.items()}
+        return Folder(address, path, Lies.QUARANTINED if aside else Lies.TARGET, files, held.since, version, newer)
+
+    def remove(self, folder: Folder) -> bool:
+        with self._guard:
+            if self._folder(folder.path) != folder:
+                return False
+            del self.folders[folder.path]
+            return True
 
     def walk(self, prefix: str = "") -> Iterator[Address]:
         check_prefix(prefix.strip("/"))
@@ -212,8 +265,23 @@ class MemoryStore:
         return [attempt for attempt, staging in list(self._staged.items()) if staging.address == address]
 
 
+class MemoryUse:
+    """The word that the store is in use, or that nobody has it in use."""
+
+    lost = False
+
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._releases = [release]
+
+    def release(self) -> None:
+        while self._releases:
+            self._releases.pop()()
+
+
 class MemoryLease:
     """The word that no other thread makes a target meanwhile."""
+
+    lost = False
 
     def __init__(self, leased: set[Address], address: Address) -> None:
         self._leased, self._address = leased, address

@@ -15,6 +15,7 @@ from nectar import errors, identity, settings, stores
 from nectar.address import Address, check_output_name, prefix_of
 from nectar.identity import DEFAULT_OUTPUT, Identity
 from nectar.parameters import MASK, Canonical, canonical, is_private, private_digest, shown
+from nectar.recording import uses
 from nectar.recording.run import current as current_run
 from nectar.settings import Drift, IdentityScheme
 from nectar.stores import Staging, Store
@@ -319,7 +320,9 @@ class Task(luigi.Task, metaclass=TaskRegister):
         own, foreign = split_outputs(self)
         if not own:
             return bool(luigi.Task.complete(self))
-        found = self.target_store().inspect(self.target_address(), tuple(own))
+        store = self.target_store()
+        uses.note(store)
+        found = store.inspect(self.target_address(), tuple(own))
         if not found.complete or not all(one.exists() for one in foreign):
             return False
         if self.drift_policy() is not Drift.RERUN:

@@ -7,7 +7,8 @@ All that Nectar changes in luigi is here, done once at import:
 - A short option such as `--n` is not ambiguous with the qualified options of other families.
 - The exit codes of `[retcode]` tell the truth unless a configuration says otherwise.
 - `configuration/luigi.cfg` of the project is read before what the user has.
-- A run of luigi's scheduler is one run: its attempts share an id, and input files are looked at anew.
+- A run of luigi's scheduler is one run: its attempts share an id, input files are looked at anew, and the stores
+  that it asks are in use until it ends.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from luigi.task_register import Register
 
 from nectar import settings
 from nectar.recording import run as recording_run
+from nectar.recording import uses
 from nectar.task.register import TaskRegister
 
 #: https://luigi.readthedocs.io/en/stable/configuration.html#retcode-config suggests these
@@ -169,7 +171,7 @@ def _as_one_run(inner: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(inner)
     def schedule_and_run(*args: Any, **kwargs: Any) -> Any:
         begin_epoch()
-        with recording_run.running(recording_run.at_work() or recording_run.new_run()):
+        with recording_run.running(recording_run.at_work() or recording_run.new_run()), uses.using():
             return inner(*args, **kwargs)
 
     return schedule_and_run

@@ -17,7 +17,7 @@ from luigi.task import DynamicRequirements, flatten
 from nectar import errors, stores
 from nectar.address import Address
 from nectar.parameters import is_private
-from nectar.recording import leases, reuse
+from nectar.recording import leases, reuse, uses
 from nectar.recording.attempt import Attempt, Outcome, Work
 from nectar.recording.group import Group, group_at_work, grouped
 from nectar.records import InputEntry, Record
@@ -181,26 +181,39 @@ def _begin(task: Task) -> Attempt | None:
     state.outcome = None
     store, address = task.target_store(), task.target_address()
     state.borrowed_lease = leases.holds(store, address)
-    if leases.wait_for(store, address) and not task.wants_force() and task.complete():
-        leases.release(store, address)
-        return None
+    in_use = uses.of_an_attempt(_stores_of(task))
     try:
+        if leases.wait_for(store, address) and not task.wants_force() and task.complete():
+            leases.release(store, address)
+            in_use.release()
+            return None
         tried = state.retried or leases.was_tried(store, address)
         if tried:
             leases.bury_the_dead(store, address)
-        attempt = Attempt(work_of(task), tried)
+        attempt = Attempt(work_of(task), tried, in_use)
     except BaseException:
         if not state.borrowed_lease:
             leases.release(store, address)
+        in_use.release()
         raise
     state.staging = attempt.staging
     return attempt
+
+
+def _stores_of(task: Task) -> Iterator[stores.Store]:
+    """Yield the store of a task's target, and where no run is at work, those of its inputs."""
+    yield task.target_store()
+    if not uses.run_at_work():
+        for requirement in closure.known_requirements(task).values():
+            if closure.state_of(requirement) is not None:
+                yield cast("Task", requirement).target_store()
 
 
 def _let_go(task: Task, attempt: Attempt) -> None:
     """Give the lease back, unless an engine took it for longer than the attempt."""
     if not task._nectar.borrowed_lease:
         leases.release(attempt.work.store, attempt.work.address)
+    attempt.uses.release()
 
 
 def work_of(task: Task) -> Work:

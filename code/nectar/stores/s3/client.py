@@ -13,6 +13,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass
+from datetime import datetime
 from io import BufferedReader
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
@@ -285,6 +286,18 @@ class S3Client:
                     return
                 yield entry
             left = None if left is None else left - len(entries)
+            token = answer.get("NextContinuationToken")
+            if not page.more or token is None:
+                return
+
+    def list_dated(self, prefix: str) -> Iterator[tuple[Listed, datetime]]:
+        """Yield the objects under a prefix in the order of the keys, and when each was put: UTC, aware."""
+        token = None
+        while True:
+            answer = self._page(prefix, "", "", PAGE, token)
+            page = self._parsed(answer)
+            for listed, one in zip(page.objects, answer.get("Contents", ()), strict=True):
+                yield listed, one["LastModified"]
             token = answer.get("NextContinuationToken")
             if not page.more or token is None:
                 return

@@ -206,6 +206,11 @@ def release(held: Held, clock: Clock, *, conditional: bool) -> Protocol[None]:
         yield from _ask(Delete(held.place, if_etag=held.etag))
 
 
+def withdraw(held: Held) -> Protocol[None]:
+    """Give back a lease on a place that nobody else ever takes. One request."""
+    yield from _ask(Delete(held.place))
+
+
 def _ask(request: Request) -> Generator[list[Request], list[Answer], Answer]:
     return (yield [request])[0]
 
@@ -244,9 +249,9 @@ class Drive(typing.Protocol):
 class S3Lease:
     """A lease that is renewed until it is released, or until the process ends; a forked child never had it."""
 
-    def __init__(self, keeper: LeaseKeeper, held: Held) -> None:
+    def __init__(self, keeper: LeaseKeeper, held: Held, *, private: bool) -> None:
         self._keeper, self._process = keeper, os.getpid()
-        self.held = held
+        self.held, self.private = held, private
         self.due = held.since + held.claim.seconds * _RENEW  #: when the next renewal is, by the keeper's clock
         self.renewing = False
         self.gone = False  #: lost for good
@@ -312,7 +317,14 @@ class LeaseKeeper:
         Raises:
             StoreUnreachable: when the store cannot be written.
         """
-        place = place_of(address)
+        return self.take(place_of(address))
+
+    def take(self, place: str, *, private: bool = False) -> S3Lease | None:
+        """Return a lease on a place, None while another has it; nobody else ever takes a `private` one.
+
+        Raises:
+            StoreUnreachable: when the store cannot be written.
+        """
         with self._changed:
             if place in self._leases:  # also one that was lost: its task is still at work in this process
                 return None
@@ -320,7 +332,7 @@ class LeaseKeeper:
         lease = None
         try:
             held = self._drive(acquire(place, self._owner, self._seconds, self._memory, self.clock))
-            lease = None if held is None else S3Lease(self, held)
+            lease = None if held is None else S3Lease(self, held, private=private)
             return lease
         finally:
             with self._changed:
@@ -340,7 +352,9 @@ class LeaseKeeper:
             lease.released = True
             self._leases[place] = None
         try:
-            if not lease.gone:
+            if lease.private:
+                self._drive(withdraw(lease.held))
+            elif not lease.gone:
                 self._drive(release(lease.held, self.clock, conditional=self._conditional))
         except FAILURES as error:
             log.warning("lease not given back, it ends by itself", extra={"place": place, "error": str(error)})

@@ -6,6 +6,7 @@
     <prefix>/.quarantine/<key>/<label>/...        what was taken out of force
     <prefix>/.leases/<key>                        the lease on a target
     <prefix>/.recipes/<hash>                      the key of a target that was made from inputs with these digests
+    .users/<id>                                   the word of a run that it uses the store
 
 An attempt is staged on the local disk. What is read comes through a cache of verified copies.
 """
@@ -22,17 +23,19 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from nectar import errors, records
 from nectar.address import Address, check_prefix, is_key
 from nectar.records import PARAMS_NAME, RECORD_NAME, Record
-from nectar.stores.base import Commitment, Finished, Inspection, Recipe, Staging, State, unreadable
-from nectar.stores.s3 import presence, probe
+from nectar.stores.base import Commitment, Finished, Folder, Inspection, Lease, Recipe, Staging, State, unreadable
+from nectar.stores.s3 import clearing, presence, probe
 from nectar.stores.s3.cache import ObjectCache
+from nectar.stores.s3.clearing import QUARANTINE
 from nectar.stores.s3.client import S3Client
 from nectar.stores.s3.commit import ATTEMPTS, Upload, commit
 from nectar.stores.s3.leasing import LeaseKeeper, S3Lease
 from nectar.stores.s3.messages import Content, Delete, Found, Get, Head, Put
 from nectar.stores.s3.reader import S3Reader
 from nectar.stores.s3.shipping import Shipper
+from nectar.stores.s3.users import Users
 
-QUARANTINE, RECIPES = ".quarantine", ".recipes"
+RECIPES = ".recipes"
 
 
 class S3Store:
@@ -41,8 +44,10 @@ class S3Store:
     of_one_process = False
     checks_in_plans = False
 
-    def __init__(self, client: S3Client, cache: ObjectCache, work: str, *, attempts_kept: int = 10) -> None:
-        """`work` is a folder of the local disk for attempts at work."""
+    def __init__(
+        self, client: S3Client, cache: ObjectCache, work: str, *, attempts_kept: int = 10, lease_s: float = 30.0
+    ) -> None:
+        """`work` is a folder of the local disk for attempts at work; a lease holds for `lease_s` without a renewal."""
         self.url = client.url
         self.client = client
         self.cache = cache
@@ -50,7 +55,9 @@ class S3Store:
         self._attempts_kept = attempts_kept
         self._etags: dict[Address, str] = {}  # of the records that this process saw last
         self._shipper = Shipper(client)
+        self._lease_s = lease_s
         self._keeper: LeaseKeeper | None = None
+        self._users = Users(client, lease_s)
         self._checked_in = 0  # the process that has asked whether the server honours conditions
 
     def __repr__(self) -> str:
@@ -301,8 +308,26 @@ class S3Store:
         with _making_keeper:
             if self._keeper is None:
                 conditional = not self.client.config.single_writer and probe.conditions(self.client).deletes
-                self._keeper = LeaseKeeper(self.client.drive, conditional_deletes=conditional)
+                drive = self.client.drive
+                self._keeper = LeaseKeeper(drive, seconds=self._lease_s, conditional_deletes=conditional)
         return self._keeper.lease(address)
+
+    def in_use(self) -> Lease:
+        return self._users.in_use()
+
+    def alone(self) -> Lease | None:
+        self._check_server()
+        return self._users.alone()
+
+    def contents(self, address: Address | None = None) -> Iterator[Folder]:
+        for folder in clearing.contents(self.client, address):
+            if isinstance(folder.version, str) and folder.path == folder.address.path:
+                self._etags[folder.address] = folder.version
+            yield folder
+
+    def remove(self, folder: Folder) -> bool:
+        self._etags.pop(folder.address, None)
+        return clearing.remove(self.client, folder)
 
     def quarantine(self, address: Address, reason: str) -> str | None:
         # Only its record is taken away: that makes it incomplete. Its objects stay: somebody may be reading them, and
