@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from io import BufferedReader
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
@@ -297,7 +297,7 @@ class S3Client:
             answer = self._page(prefix, "", "", PAGE, token)
             page = self._parsed(answer)
             for listed, one in zip(page.objects, answer.get("Contents", ()), strict=True):
-                yield listed, one["LastModified"]
+                yield listed, _moment(one["LastModified"])
             token = answer.get("NextContinuationToken")
             if not page.more or token is None:
                 return
@@ -379,6 +379,11 @@ class S3Client:
         if filename is not None:  # RFC 6266
             disposition = f"attachment; filename*=UTF-8''{urllib.parse.quote(filename, safe='')}"
         return self.connection.presigned(self.key(key), expires_s=expires_s, disposition=disposition)
+
+
+def _moment(text: str) -> datetime:
+    """Return the moment that a listing names: ISO 8601 in UTC, with or without a part of a second."""
+    return datetime.fromisoformat(text.strip().rstrip("Zz").partition(".")[0]).replace(tzinfo=timezone.utc)
 
 
 def _metadata(answer: Mapping[str, Any]) -> Mapping[str, str]:
