@@ -43,6 +43,7 @@ CASES = {
     "choices by their beginning": (["run", CHAIN, "ReportTask", "--kind", "sh"], ["short"]),
     "chains of a target": (["show", "etl"], [CHAIN]),
     "tasks of a target": (["logs", CHAIN, "Load"], ["LoadTask"]),
+    "chains that are kept": (["gc", "--keep", "etl"], [CHAIN]),
     "choices of a target": (["show", CHAIN, "ReportTask", "--kind", "l"], ["long"]),
 }
 

@@ -63,7 +63,7 @@ def test_usage_errors_exit_2_and_store_errors_5():
 
 
 def test_the_commands_are_those_that_were_promised():
-    assert set("run plan explain list show status logs path verify adopt doctor".split()) <= set(COMMANDS)
+    assert set("run plan explain list show status logs path verify adopt gc doctor".split()) <= set(COMMANDS)
 
 
 @pytest.fixture(scope="module")

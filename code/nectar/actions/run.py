@@ -88,6 +88,7 @@ class _Using:
     def execute(self) -> RunResult:
         """Carry it out and return how each task ended."""
         try:
+            self._uses.begin()
             with self._uses.counting():
                 return self._runner.execute()
         finally:

@@ -18,26 +18,46 @@ class Uses:
     """The stores that somebody has in use."""
 
     def __init__(self) -> None:
-        self._held: dict[str, Lease] = {}
+        self._held: dict[str, tuple[Store, Lease]] = {}  # by URL
+        self._not_there: set[str] = set()  # stores in which there was nothing yet that could be removed
         self._process = os.getpid()
 
-    def add(self, store: Store) -> None:
+    def add(self, store: Store, *, to_write: bool = False) -> None:
         """Have one more store in use; waits while somebody removes targets from it.
 
         Raises:
             StoreUnreachable: when the store cannot answer.
         """
-        if store.url not in self._held and self._process == os.getpid():
-            self._held[store.url] = store.in_use()
+        if self._process != os.getpid():
+            return
+        known = self._held.get(store.url)
+        if known is None or known[1].lost:
+            lease = store.in_use(to_write=to_write)
+            self._held[store.url] = (store, lease)
+            (self._not_there.add if lease.lost else self._not_there.discard)(store.url)
+            if known is not None:
+                known[1].release()
+
+    def begin(self) -> None:
+        """Have also those in use that were not there when they were asked: something is made in them from now on.
+
+        Raises:
+            StoreUnreachable: when a store cannot answer.
+        """
+        for store, _ in list(self._held.values()):
+            self.add(store, to_write=True)
 
     def covers(self, store: Store) -> bool:
         """Say whether a store is in use; in a forked child by its parent."""
-        return store.url in self._held
+        known = self._held.get(store.url)
+        if known is None or store.url in self._not_there:
+            return False
+        return self._process != os.getpid() or not known[1].lost
 
     def release(self) -> None:
         """Use nothing any more."""
         while self._held:
-            self._held.popitem()[1].release()
+            self._held.popitem()[1][1].release()
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[None]:
@@ -52,7 +72,7 @@ class Uses:
 class _UsesOfAnother(Uses):
     """What another process sees to."""
 
-    def add(self, store: Store) -> None:
+    def add(self, store: Store, *, to_write: bool = False) -> None:
         """Do nothing."""
 
     def covers(self, store: Store) -> bool:
@@ -116,7 +136,7 @@ def of_an_attempt(stores: Iterable[Store]) -> Uses:
     try:
         for store in stores:
             if run is None or not run.covers(store):
-                uses.add(store)
+                uses.add(store, to_write=True)
     except BaseException:
         uses.release()
         raise

@@ -197,10 +197,11 @@ class Leasing(Protocol):
             StoreUnreachable: when the store cannot be written.
         """
 
-    def in_use(self) -> Lease:
+    def in_use(self, *, to_write: bool = False) -> Lease:
         """Return the word that targets of this store are being read or written; many may have it at the same time.
 
-        Waits for as long as somebody is `alone`.
+        Waits for as long as somebody is `alone`. In a store that is not there yet nothing can be removed: the word is
+        `lost` from the beginning, unless it is `to_write`, which makes the store.
 
         Raises:
             StoreUnreachable: when the store cannot answer.

@@ -387,13 +387,15 @@ class LocalStore:
     def lease(self, address: Address) -> HeldLock | None:
         return self._locking(try_lock, f"lease:{address.path}")
 
-    def in_use(self) -> Lease:
+    def in_use(self, *, to_write: bool = False) -> Lease:
+        if not to_write and not os.path.lexists(self.root):
+            return NoLock(lost=True)
         for pause in pauses(0.01, 0.5):
             try:
                 lock = self._locking(try_share, _USERS)
             except errors.StoreUnreachable as error:
                 if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NOT_FOR_US:
-                    return NoLock()
+                    return NoLock(lost=False)
                 raise
             if lock is not None:
                 return lock
@@ -486,9 +488,10 @@ class LocalStore:
 
 
 class NoLock:
-    """What somebody has of a lock who may not even read its file: who may not write there cannot hold others off."""
+    """What somebody has of a lock whose file is not there, or may not be read: it holds nobody off."""
 
-    lost = False
+    def __init__(self, *, lost: bool) -> None:
+        self.lost = lost
 
     def release(self) -> None:
         """Do nothing."""

@@ -197,7 +197,7 @@ class MemoryStore:
         self.folders[aside] = _Held(held.files)
         return aside
 
-    def in_use(self) -> MemoryUse:
+    def in_use(self, *, to_write: bool = False) -> MemoryUse:
         with self._users_changed:
             self._users_changed.wait_for(lambda: self._users >= 0)
             self._users += 1

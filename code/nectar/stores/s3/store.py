@@ -312,7 +312,7 @@ class S3Store:
                 self._keeper = LeaseKeeper(drive, seconds=self._lease_s, conditional_deletes=conditional)
         return self._keeper.lease(address)
 
-    def in_use(self) -> Lease:
+    def in_use(self, *, to_write: bool = False) -> Lease:
         return self._users.in_use()
 
     def alone(self) -> Lease | None:
