@@ -124,3 +124,27 @@ class AllTask(luigi.WrapperTask):
     def requires(self):
         return [SmallTask(number=number) for number in range(self.count)]
 """
+#: a sink over many leaves that looks at a few of them; another `turn` is another sink over the same ones
+SCALE = """
+class LeafTask(nectar.Task):
+    number = luigi.IntParameter()
+    def run(self):
+        self.dump(f"leaf {self.number}")
+
+class SinkTask(nectar.Task):
+    count = luigi.IntParameter()
+    turn = luigi.IntParameter(default=0)
+    def requires(self):
+        return [LeafTask(number=number) for number in range(self.count)]
+    def run(self):
+        self.dump(" ".join(one.load() for one in self.input()[:10]))
+"""
+TABLE = """
+import os
+
+class TableTask(nectar.Task):
+    filename = "table.csv"
+
+    def run(self):
+        self.dump([{"day": 1, "rows": int(os.environ["ROWS"])}, {"day": 2, "rows": 30}])
+"""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s3_client import ACCESS_KEY, REGION, SECRET_KEY
+from s3_client import ACCESS_KEY, REGION, SECRET_KEY, client, make_bucket
 
 LIMIT_S = 60.0
 STAGE = "qa"
@@ -55,6 +56,20 @@ class Cloud:
         """Start the command, with its stdout and stderr in pipes."""
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return self.project.started(*words, variables=self.variables, **pipes)
+
+    def python(self, script: str, **more: str) -> str:
+        """Run a script in the project's folder, and return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=self.project.root,
+            env=self.project.environment(**(self.variables | more)),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+        )
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done.stdout
 
     def luigi(self, module: str, task: str, *words: str) -> str:
         """Run luigi's own command, and return what it said."""
@@ -115,6 +130,14 @@ class Cloud:
 
     def record(self, target: str) -> Any:
         return json.loads(self.get(f"{target}/record.json"))
+
+
+def machine_with_bucket(project: Any, endpoint: str) -> Cloud:
+    """Return a project's machine, with an empty bucket on a server of which nobody else knows."""
+    raw, name = client(endpoint), f"p-{secrets.token_hex(6)}"
+    cloud = Cloud(project, endpoint, raw, name)
+    make_bucket(raw, cloud.bucket)
+    return cloud
 
 
 def statuses(end: Any) -> dict[str, str]:

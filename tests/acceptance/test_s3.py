@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import sys
 import time
 from collections import Counter
@@ -20,8 +19,7 @@ pytest.register_assert_rewrite("s3_cloud")
 
 from guard import free_port  # noqa: E402
 from s3_chains import FAILING, HELD, MANY, MIXED, MIXED_TASKS, PINNED, ROUNDED, WORD  # noqa: E402
-from s3_client import client, make_bucket  # noqa: E402
-from s3_cloud import LIMIT_S, Cloud, digests, files_of, statuses  # noqa: E402
+from s3_cloud import LIMIT_S, digests, files_of, machine_with_bucket, statuses  # noqa: E402
 from s3_proxy import S3Proxy  # noqa: E402
 
 DAILY = "etl/daily_chain"
@@ -33,13 +31,6 @@ def plain_environment(monkeypatch):
     for name in os.environ:
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
-
-
-def machine_with_bucket(project, endpoint):
-    raw, name = client(endpoint), f"p-{secrets.token_hex(6)}"
-    cloud = Cloud(project, endpoint, raw, name)
-    make_bucket(raw, cloud.bucket)
-    return cloud
 
 
 @pytest.fixture
