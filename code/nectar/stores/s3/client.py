@@ -18,7 +18,7 @@ from io import BufferedReader
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from nectar import errors
-from nectar.stores.s3 import driving, reading, transfer
+from nectar.stores.s3 import driving, listing, reading, transfer
 from nectar.stores.s3.connection import BROKEN, Connection, S3Config, etag_of
 from nectar.stores.s3.driving import Failure
 from nectar.stores.s3.failures import Rejected
@@ -323,8 +323,11 @@ class S3Client:
 
     def _parsed(self, answer: Mapping[str, Any]) -> Page:
         skip = len(self._root)
+        taken = answer.get(listing.TAKEN)
+        if taken is None:
+            taken = [(one["Key"], one["Size"], etag_of(one)) for one in answer.get("Contents", ())]
         return Page(
-            [Listed(one["Key"][skip:], one["Size"], etag_of(one)) for one in answer.get("Contents", ())],
+            [Listed(key[skip:], size, etag.strip('"')) for key, size, etag in taken],
             [one["Prefix"][skip:] for one in answer.get("CommonPrefixes", ())],
             bool(answer["IsTruncated"]),
         )

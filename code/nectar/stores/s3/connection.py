@@ -21,7 +21,7 @@ import botocore.session
 import urllib3.exceptions
 
 from nectar import errors
-from nectar.stores.s3 import failures
+from nectar.stores.s3 import failures, listing
 from nectar.stores.s3.failures import Rejected
 
 THREADS = 32  #: requests under way at once, for each client
@@ -274,7 +274,10 @@ class Connection:
             # By default boto3 signs links for a host that knows only the oldest region's buckets.
             s3={"addressing_style": "path" if path_style else "virtual"},
         )
-        return session.client("s3", endpoint_url=given.endpoint, config=config)
+        made = session.client("s3", endpoint_url=given.endpoint, config=config)
+        # With the star it comes before a handler of boto3, which reads the whole page to see whether it is an error.
+        made.meta.events.register("before-parse.*.ListObjectsV2", listing.take_objects)
+        return made
 
 
 def _with_plain_times() -> botocore.session.Session:
