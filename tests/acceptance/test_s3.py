@@ -345,6 +345,19 @@ def test_a_small_task_takes_few_requests(cloud, record_property, options):
         assert counts["PUT", ".leases"] == counts["PUT", "record.json"] == counts["PUT", "out.txt"] == 20
 
 
+def test_each_input_takes_one_look_at_its_record_and_one_at_its_bytes(cloud, tmp_path):
+    cloud.project.chain("etl/many_chain", MANY)
+    cloud.end("etl/many_chain", "AllTask", "--count", "20")
+    with S3Proxy(cloud.endpoint) as proxy:
+        other = cloud.elsewhere(tmp_path / "other", proxy.endpoint)
+        other.end("etl/many_chain", "ManyTask", "--count", "20")
+        counts = kinds(proxy.requests)
+    assert counts["GET", "record.json"] == counts["GET", "out.txt"] == 20, counts
+    target = cloud.only_target("ManyTask")
+    assert cloud.get(f"{target}/out.txt").startswith(b"small 0small 1")
+    assert len(cloud.record(target)["inputs"]) == 20
+
+
 # Bad input
 
 

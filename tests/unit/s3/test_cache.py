@@ -125,6 +125,15 @@ def test_another_process_finds_the_file_without_reading_it(cache: ObjectCache, b
     assert other.path_of(digest(content(1)), "out.csv", 300, lambda path: pytest.fail("it was fetched")) == str(path)
 
 
+def test_a_download_that_was_verified_on_its_way_is_not_read_again(cache: ObjectCache, bucket: Bucket, monkeypatch):
+    monkeypatch.setattr(cache_module, "_digest", lambda descriptor: pytest.fail("the digest was computed"))
+    raw = content(1)
+    path = cache.path_of(digest(raw), "out.csv", 300, bucket.fetch(raw), verified=True)
+    assert Path(path).read_bytes() == raw
+    with pytest.raises(errors.TargetCorrupt):
+        cache.path_of(digest(content(2)), "out.csv", 301, bucket.fetch(content(2)), verified=True)
+
+
 def test_an_empty_file_is_a_file(cache: ObjectCache, bucket: Bucket):
     assert get(cache, bucket, b"").read_bytes() == b""
 

@@ -57,9 +57,12 @@ class ObjectCache:
         self._room: int | None = None  # bytes that may be added before the next look at the folder
         self._in_use = _in_use_of(self.folder)
 
-    def path_of(self, sha256: str, name: str, size: int, fetch: Callable[[str], None]) -> str:
+    def path_of(
+        self, sha256: str, name: str, size: int, fetch: Callable[[str], None], *, verified: bool = False
+    ) -> str:
         """Return the path of a read-only file of these bytes, named as `name` is; `fetch(path)` downloads it.
 
+        `verified` says that `fetch` has compared the digest itself, which for a large file takes as long as reading it.
         It stays where it is, whatever other processes fetch, until `forget` is called or this process ends.
 
         Raises:
@@ -75,7 +78,7 @@ class ObjectCache:
             with self._failures():
                 there = self._is_verified(path, sha256, size)
             if not there:
-                self._fetch(path, sha256, size, fetch)
+                self._fetch(path, sha256, size, fetch, verified)
         except BaseException:
             self._in_use.drop(path)
             raise
@@ -177,7 +180,7 @@ class ObjectCache:
             with contextlib.suppress(PermissionError, FileNotFoundError):
                 os.utime(file, ns=(now, modified_ns))
 
-    def _fetch(self, path: str, sha256: str, size: int, fetch: Callable[[str], None]) -> None:
+    def _fetch(self, path: str, sha256: str, size: int, fetch: Callable[[str], None], verified: bool) -> None:
         with self._failures():
             self._make_room(size)
         with self._workplace() as folder:
@@ -186,7 +189,7 @@ class ObjectCache:
             part = f"{folder}/{os.path.basename(path)}"
             fetch(part)
             with self._failures():
-                _check(part, sha256, size)
+                _check(part, sha256, size, verified)
                 if not self._is_verified(path, sha256, size):  # else another process was faster
                     self._publish(part, path, _stamp(sha256))
 
@@ -317,8 +320,8 @@ def _remove_empty(folder: str) -> None:
             raise
 
 
-def _check(path: str, sha256: str, size: int) -> None:
-    """Make sure that a download is what it should be.
+def _check(path: str, sha256: str, size: int, verified: bool) -> None:
+    """Make sure that a download is what it should be; of one that is verified, that it came to lie here.
 
     Raises:
         TargetCorrupt: when it is not.
@@ -330,7 +333,7 @@ def _check(path: str, sha256: str, size: int) -> None:
         found = os.fstat(descriptor).st_size
         if found != size:
             raise errors.TargetCorrupt(f"`{name}` came with {found} bytes, its record says {size}", hint=hint)
-        digest = _digest(descriptor)
+        digest = sha256 if verified else _digest(descriptor)
     if digest != sha256:
         raise errors.TargetCorrupt(f"`{name}` came with the digest {digest}, its record says {sha256}", hint=hint)
 

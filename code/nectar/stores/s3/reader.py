@@ -22,15 +22,21 @@ class S3Reader:
     """See `nectar.stores.base.Reader` for the promises: all goes through the record, and asks for what it names."""
 
     def __init__(
-        self, client: S3Client, cache: ObjectCache, address: Address, attempt: str | None, staged: str
+        self,
+        client: S3Client,
+        cache: ObjectCache,
+        address: Address,
+        attempt: str | None,
+        staged: str,
+        record: Record | None = None,
     ) -> None:
-        """`staged` is the local folder of the attempts at work on targets of this class."""
+        """`staged` is the local folder of the attempts at work on targets of this class; `record`, if it is known."""
         self._client = client
         self._cache = cache
         self._address = address
         self._attempt = attempt
         self._staged = staged
-        self._record: Record | None = None
+        self._record = record
 
     def path(self, name: str) -> str:
         if self._attempt is not None and os.path.isdir(f"{self._staged}/{self._attempt}"):
@@ -45,7 +51,7 @@ class S3Reader:
             self._client.download(key, path, etag=etag, size=size, sha256=sha256)
 
         try:
-            return self._cache.path_of(sha256, name, size, fetch)
+            return self._cache.path_of(sha256, name, size, fetch, verified=True)
         except FileNotFoundError as error:
             raise self._corrupt(f"the file `{name}` of `{self._address}` is missing in `{self._client.url}`") from error
         except errors.TargetCorrupt as error:

@@ -54,6 +54,7 @@ class S3Store:
         self._work = work
         self._attempts_kept = attempts_kept
         self._etags: dict[Address, str] = {}  # of the records that this process saw last
+        self._at_work: set[str] = set()  # attempts of this process that have not ended
         self._shipper = Shipper(client)
         self._lease_s = lease_s
         self._keeper: LeaseKeeper | None = None
@@ -155,6 +156,7 @@ class S3Store:
         except OSError as error:
             raise _disk(error, self._work) from error
         staging = Staging(address, attempt, path)
+        self._at_work.add(attempt)
         self._shipper.follow(staging)
         return staging
 
@@ -244,6 +246,7 @@ class S3Store:
 
     def _end(self, staging: Staging) -> None:
         """Forget the local folder of an attempt, and what was shipped of it while it ran."""
+        self._at_work.discard(staging.attempt)
         self._shipper.leave(staging)
         shutil.rmtree(staging.path, ignore_errors=True)  # a child left over may still write there
 
@@ -349,7 +352,20 @@ class S3Store:
     # Reading
 
     def reader(self, address: Address, attempt: str | None = None) -> S3Reader:
-        return S3Reader(self.client, self.cache, address, attempt, f"{self._work}/{address.prefix}")
+        record = self._record_in_use(address) if attempt is None else None
+        return S3Reader(self.client, self.cache, address, attempt, f"{self._work}/{address.prefix}", record)
+
+    def _record_in_use(self, address: Address) -> Record | None:
+        """Return the record by which this process judged a target, while a task of it is at work.
+
+        What the task's own record says of its inputs was taken from there: what it reads must be the same. Where
+        nothing is at work, years may lie between the two: then the server is asked.
+        """
+        etag = self._etags.get(address) if self._at_work else None
+        raw = self.cache.record(etag) if etag is not None else None
+        with contextlib.suppress(errors.RecordInvalid):
+            return records.parse(raw, address) if raw is not None else None
+        return None
 
 
 _making_keeper = threading.Lock()
