@@ -19,6 +19,7 @@ class Case:
     shared: str | None = None  #: a folder that all rounds and cases of this name use; None: a fresh one each time
     arguments: tuple[str, ...] = ()  #: of a command, after the interpreter
     passes: int = 1  #: how often in each round
+    s3: str = ""  #: where targets lie in S3: `far`, at 25 ms a request, or `near`, without them; `shared` is a prefix
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Ratio:
     against: str
     reach: float | None = None  #: at most
     stretch: float | None = None  #: at most
+    each: bool = False  #: what is compared is the time of one task, where the cases have not as many
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Figure:
     """One number of Nectar's own."""
 
     work: str
-    kind: str  #: `us` a task, growth `exponent`, `MB` at the peak
+    kind: str  #: one of `report.UNITS`
     cases: tuple[str, ...]
     reach: float | None = None  #: at most
     stretch: float | None = None  #: at most

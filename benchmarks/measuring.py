@@ -14,26 +14,31 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from cases import Case, Group
+from s3_server import S3Server
 
 HERE = Path(__file__).resolve().parent
 PEERS = ("doit", "gokart")
+OF_PEERS = (*PEERS, "gokart_s3")  #: the sides that the peers' interpreter runs
 
 Samples = dict[str, list[dict[str, float]]]  #: by case; one a pass, in the order of rounds
 
 
 class Bench:
-    """One benchmark: its folder, its interpreters, and what it has measured."""
+    """One benchmark: its folder, its interpreters, its S3 server if it needs one, and what it has measured."""
 
-    def __init__(self, folder: Path, peers: str | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, peers: str | None, say: Callable[[str], None], server: S3Server | None = None
+    ) -> None:
         self.folder = folder
         self.samples: Samples = {}
         self._peers = peers
+        self._server = server
         self._say = say
         self._fresh = 0
 
@@ -43,7 +48,7 @@ class Bench:
         for case in (case for group in groups for case in group.cases):
             if case.side != "command" and case.side not in seen:
                 seen.add(case.side)
-                self._run(Case("warm-up", case.side, "wide", 10), 0)
+                self._run(Case("warm-up", case.side, "load" if case.s3 else "wide", 10, s3=case.s3), 0)
 
     def prepare(self, groups: Sequence[Group]) -> None:
         """Make what shared folders hold before anything is measured."""
@@ -75,10 +80,24 @@ class Bench:
             self._fresh += 1
         folder = self.folder / (case.shared or f"fresh-{self._fresh}")
         os.sync()  # otherwise a case that waits for the disk pays for what the one before it left to be written
-        return self._command(case, folder) if case.side == "command" else self._side(case, folder, turn)
+        if case.side == "command":
+            return self._command(case, folder)
+        return self._counted(case, folder, turn) if case.s3 == "far" else self._side(case, folder, turn)
+
+    def _counted(self, case: Case, folder: Path, turn: int) -> dict[str, float]:
+        """Run a case whose requests pass through the proxy, and count them."""
+        assert self._server is not None
+        before = self._server.traffic()
+        taken = self._side(case, folder, turn)
+        after = self._server.traffic()
+        return taken | {
+            "requests": after.answered - before.answered,
+            "waited_s": after.waited_s - before.waited_s,
+            "most_at_once": after.most_at_once,
+        }
 
     def _side(self, case: Case, folder: Path, turn: int) -> dict[str, float]:
-        python = self._peers if case.side in PEERS and self._peers else sys.executable
+        python = self._peers if case.side in OF_PEERS and self._peers else sys.executable
         script = str(HERE / "sides" / f"{case.side}_side.py")
         options = ("--tasks", case.tasks, "--folder", folder, "--turn", turn, "--workers", case.workers)
         output = self._checked(case, [python, script, case.action, *map(str, options)], folder)
@@ -105,6 +124,11 @@ class Bench:
     def _environment(self, case: Case, folder: Path) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("NECTAR_", "PYTHONDONT"))}
         project = str(HERE / "project")
+        in_s3: Mapping[str, str] = {}
+        if case.s3:
+            assert self._server is not None
+            project = self._project_of_its_own()
+            in_s3 = self._server.variables(folder.name, far=case.s3 == "far")
         path = os.pathsep.join(filter(None, (project if case.side == "command" else "", kept.get("PYTHONPATH", ""))))
         return kept | {
             "NECTAR_PROJECT": project,
@@ -112,7 +136,21 @@ class Bench:
             "NECTAR_DURABILITY": case.durability,
             "PYTHONPATH": path,
             "PYTHONPYCACHEPREFIX": str(self.folder / "bytecode"),
+            **in_s3,
         }
+
+    def _project_of_its_own(self) -> str:
+        """Return a folder with the chains that has no copies of objects from earlier cases."""
+        self._fresh += 1
+        project = self.folder / f"project-{self._fresh}"
+        project.mkdir()
+        (project / "chains").symlink_to(HERE / "project" / "chains")
+        return str(project)
+
+
+def peers_have_boto3(peers: str | None) -> bool:
+    """Say whether the peers' interpreter can do what needs S3."""
+    return peers is not None and can_import(peers, ("boto3",))
 
 
 def can_import(python: str, names: Sequence[str]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,28 @@ from measuring import Samples, exponent, median_seconds, ratios_by_round
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 RATIO_HEADINGS = ("work, against", ">Nectar", ">other", ">ratio", ">spread", ">of CPU time", ">reach", ">stretch", "")
 FIGURE_HEADINGS = ("work", ">Nectar", "unit", ">reach", ">stretch", "")
-_UNITS = {"us": "µs a task", "exponent": "exponent", "MB": "MB, peak"}
+UNITS = {
+    "us": "µs a task",
+    "s": "s",
+    "exponent": "exponent",
+    "MB": "MB, peak",
+    "cpu": "of the time is CPU time",
+    "requests": "requests",
+    "each": "requests a target",
+    "flight": "requests in flight, mean",
+    "most": "requests in flight, most",
+}
 
 Row = tuple[str, ...]
+
+#: what the sample of a case with so many tasks says
+_OF_A_SAMPLE: Mapping[str, Callable[[Mapping[str, float], int], float]] = {
+    "s": lambda sample, tasks: sample["seconds"],
+    "cpu": lambda sample, tasks: sample["cpu_s"] / sample["seconds"],
+    "requests": lambda sample, tasks: sample["requests"],
+    "each": lambda sample, tasks: sample["requests"] / tasks,
+    "flight": lambda sample, tasks: sample["waited_s"] / sample["seconds"],
+}
 
 
 def document(groups: Sequence[Group], samples: Samples, facts: dict[str, Any]) -> dict[str, Any]:
@@ -37,15 +56,18 @@ def document(groups: Sequence[Group], samples: Samples, facts: dict[str, Any]) -
 def _ratio(one: Ratio, samples: Samples, cases: Mapping[str, Case]) -> dict[str, Any]:
     # The CPU time of worker processes is not their parent's to know.
     alone = cases[one.subject].workers == cases[one.against].workers == 1
-    found = ratios_by_round(samples, one.subject, one.against)
+    tasks = [cases[case].tasks if one.each else 1 for case in (one.subject, one.against)]
+    scale = tasks[1] / tasks[0]
+    found = [ratio * scale for ratio in ratios_by_round(samples, one.subject, one.against)]
+    of_cpu = ratios_by_round(samples, one.subject, one.against, "cpu_s") if alone else []
     return {
         "work": one.work,
-        "seconds": median_seconds(samples, one.subject),
-        "other_seconds": median_seconds(samples, one.against),
+        "seconds": median_seconds(samples, one.subject) / tasks[0],
+        "other_seconds": median_seconds(samples, one.against) / tasks[1],
         "ratio": statistics.median(found),
         "least": min(found),
         "most": max(found),
-        "cpu_ratio": statistics.median(ratios_by_round(samples, one.subject, one.against, "cpu_s")) if alone else None,
+        "cpu_ratio": statistics.median(of_cpu) * scale if of_cpu else None,
         "reach": one.reach,
         "stretch": one.stretch,
     }
@@ -57,6 +79,10 @@ def _figure(one: Figure, samples: Samples, cases: Mapping[str, Case]) -> dict[st
         value = median_seconds(samples, first) / cases[first].tasks * 1e6
     elif one.kind == "MB":
         value = max(sample["peak_bytes"] for sample in samples[first]) / 1e6
+    elif one.kind == "most":
+        value = max(sample["most_at_once"] for sample in samples[first])
+    elif one.kind in _OF_A_SAMPLE:
+        value = statistics.median(_OF_A_SAMPLE[one.kind](sample, cases[first].tasks) for sample in samples[first])
     else:
         value = exponent(
             [cases[case].tasks for case in one.cases], [median_seconds(samples, case) for case in one.cases]
@@ -128,7 +154,7 @@ def _figure_row(one: dict[str, Any]) -> Row:
     return (
         one["work"],
         _number(value),
-        _UNITS[one["kind"]],
+        UNITS[one["kind"]],
         _number(reach),
         _number(stretch),
         _verdict(value, reach, stretch),
@@ -144,6 +170,8 @@ def _verdict(value: float, reach: float | None, stretch: float | None) -> str:
 
 
 def _time(seconds: float) -> str:
+    if seconds < 2e-3:
+        return f"{seconds * 1e6:.0f} µs"
     return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -16,7 +17,9 @@ from typing import Any
 
 import report
 from cases import Group, groups
-from measuring import HERE, PEERS, Bench, can_import, machine
+from measuring import HERE, PEERS, Bench, can_import, machine, peers_have_boto3
+from s3_cases import s3_groups
+from s3_server import s3_server, server_name
 
 PAGE = HERE.parent / "docs" / "performance.md"
 BUDGET_S = 210.0  #: for the rounds of the default benchmark; a first round is always finished
@@ -50,14 +53,14 @@ def _publish(measured: dict[str, Any], given: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--long", action="store_true", help="also what takes minutes: luigi's 5,000, and 100,000 tasks")
+    parser.add_argument("--long", action="store_true", help="also what takes minutes: luigi's 5,000, 100,000 tasks, S3")
     parser.add_argument("--rounds", type=int, help="at most so many rounds (default 5; 3 with --long)")
     parser.add_argument(
         "--seconds",
         type=float,
         help=f"begin no round that would end later (default {BUDGET_S:.0f}; no limit with --long)",
     )
-    parser.add_argument("--only", metavar="TEXT", help="only groups whose title has this text")
+    parser.add_argument("--only", metavar="TEXT", help="only groups whose title has this text; S3: those of S3")
     parser.add_argument("--peers", metavar="PYTHON", help="an interpreter that has benchmarks/requirements.txt")
     parser.add_argument("--folder", type=Path, help="where to write; its disk is what is measured (default: .nectar/)")
     parser.add_argument("--keep", action="store_true", help="leave what was written there")
@@ -69,19 +72,39 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     peers = _peers(given.peers)
-    chosen = [group for group in groups(long=given.long, peers=peers is not None) if _is_wanted(group, given.only)]
+    every = [*groups(long=given.long, peers=peers is not None), *_s3_groups(given, peers)]
+    chosen = [group for group in every if _is_wanted(group, given.only)]
     if not chosen:
         raise SystemExit(f"error: no group of benchmarks has `{given.only}` in its title")
     facts = {"date": f"{datetime.now(timezone.utc):%Y-%m-%d}"} | machine(folder, peers)
-    started = time.monotonic()
-    bench = Bench(folder, peers, _say)
-    bench.warm_up(chosen)
-    bench.prepare(chosen)
-    budget_s = given.seconds or (float("inf") if given.long else BUDGET_S)
-    facts["rounds"] = bench.measure(chosen, given.rounds or (3 if given.long else 5), budget_s)
-    facts["seconds"] = time.monotonic() - started
+    with contextlib.ExitStack() as stack:
+        server = None
+        if any(case.s3 for group in chosen for case in group.cases):
+            server = stack.enter_context(s3_server(server_name() or ""))
+            facts["versions"][server.name] = server.version
+        started = time.monotonic()
+        bench = Bench(folder, peers, _say, server)
+        bench.warm_up(chosen)
+        bench.prepare(chosen)
+        budget_s = given.seconds or (float("inf") if given.long else BUDGET_S)
+        facts["rounds"] = bench.measure(chosen, given.rounds or (3 if given.long else 5), budget_s)
+        facts["seconds"] = time.monotonic() - started
     facts["load_average_after"] = list(os.getloadavg())
     return report.document(chosen, bench.samples, facts)
+
+
+def _s3_groups(given: argparse.Namespace, peers: str | None) -> list[Group]:
+    """Return what is measured of S3: with `--long`, or where somebody asked for it by name, if there is a server."""
+    if not given.long and not (given.only or "").lower().startswith("s3"):
+        return []
+    server = server_name()
+    if server is None:
+        _say('without S3: install radosgw, or `pip install "moto[s3]" flask-cors`')
+        return []
+    with_boto3 = peers_have_boto3(peers)
+    if not with_boto3:
+        _say("without gokart in S3: the peers' interpreter has no boto3")
+    return s3_groups(server, peers=with_boto3)
 
 
 def _is_wanted(group: Group, text: str | None) -> bool:

@@ -21,6 +21,7 @@ import select
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -49,6 +50,14 @@ class Answered(NamedTuple):
     def kind(self) -> Kind:
         """What it was about."""
         return kind_of(self.method, self.path)
+
+
+class Traffic(NamedTuple):
+    """What passed through a proxy so far."""
+
+    answered: int  #: requests
+    waited_s: float  #: the sum over all requests, each from when its head came in until it was answered
+    most_at_once: int  #: requests that waited for their answer at the same time, since somebody last asked
 
 
 def counted(requests: Sequence[Answered]) -> Counter[tuple[str, Kind]]:
@@ -80,6 +89,9 @@ class S3Proxy:
         self.secrets = secrets
         self.port = port
         self._number = 0
+        self._since: dict[int, float] = {}  # when the requests came in that wait for their answer, by number
+        self._waited_s = 0.0
+        self._most_at_once = 0
         self._loop = asyncio.new_event_loop()
         self._serving: set[asyncio.Task[None]] = set()
         self._problems: list[BaseException] = []
@@ -94,6 +106,11 @@ class S3Proxy:
     def counts(self) -> Counter[tuple[str, Kind]]:
         """Return how many requests there were of each method and kind."""
         return counted(tuple(self.requests))
+
+    def traffic(self) -> Traffic:
+        """Return how much passed through; the most at the same time is counted anew from here on."""
+        most, self._most_at_once = self._most_at_once, len(self._since)
+        return Traffic(len(self.requests), self._waited_s, most)
 
     @property
     def connections(self) -> int:
@@ -119,11 +136,14 @@ class S3Proxy:
         """Return the request of a head, numbered."""
         method, path, _ = head.first.decode("latin-1").split(" ")
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.fields}
+        self._since[self._number] = time.monotonic()
+        self._most_at_once = max(self._most_at_once, len(self._since))
         self._number += 1
         return Request(self._number - 1, method, path, kind_of(method, path), headers)
 
     def answered(self, request: Request, status: int) -> None:
         """Take note of a request's end."""
+        self._waited_s += time.monotonic() - self._since.pop(request.number)
         self.requests.append(Answered(request.method, request.path, status))
 
     def _call(self, work: Any) -> Any:
@@ -174,6 +194,10 @@ class ProxyProcess:
     def counts(self) -> Counter[tuple[str, Kind]]:
         """Return how many requests there were of each method and kind."""
         return counted(self.requests)
+
+    def traffic(self) -> Traffic:
+        """Return how much passed through; the most at the same time is counted anew from here on."""
+        return Traffic(*self._ask({"ask": "traffic"}))
 
     def tell(self, *, plan: Plan | None = None, latency_s: float = 0.0) -> None:
         """Follow another plan, with its counts and chances at their beginning, or none."""
@@ -238,6 +262,8 @@ def _obey(proxy: S3Proxy, parent: int) -> None:
             answer = proxy.endpoint
         elif order.get("ask") == "requests":
             answer = list(proxy.requests)
+        elif order.get("ask") == "traffic":
+            answer = proxy.traffic()
         else:
             proxy.latency_s = order["latency_s"]
             proxy.faults = None if order["plan"] is None else Plan.from_json(order["plan"])

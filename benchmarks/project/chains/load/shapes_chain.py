@@ -1,6 +1,7 @@
 """Graphs of tasks that do next to nothing, so that what is measured is what surrounds them."""
 
 import datetime
+import os
 
 import luigi
 
@@ -42,6 +43,16 @@ class SinkTask(nectar.Task):
 
     def run(self):
         self.dump("all\n")
+
+
+class BigTask(nectar.Task):
+    """Has one large file, which lies ready: what is measured is what becomes of it."""
+
+    turn = luigi.IntParameter()
+    source = luigi.Parameter(significant=False)
+
+    def run(self):
+        os.rename(self.source, self.output().path)
 
 
 class LinkTask(nectar.Task):
