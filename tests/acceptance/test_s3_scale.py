@@ -28,7 +28,7 @@ CHAIN = "etl/scale_chain"
 #: what a run or a plan asks besides: about the root, what a failed attempt left, and whether recipes are kept
 BESIDES = 8
 MOST_IN_GROUP = 128  #: attempts that a worker commits together, at most
-MANY = [300, pytest.param(5_000, marks=pytest.mark.stress)]
+MANY = [200, pytest.param(5_000, marks=pytest.mark.stress)]
 
 
 @pytest.fixture(autouse=True)

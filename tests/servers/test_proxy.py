@@ -309,6 +309,16 @@ def test_latency_is_added_to_each_request(s3: Any, bucket: str, s3_proxy: S3Prox
     assert time.monotonic() - began >= 0.2
 
 
+def test_traffic_tells_how_long_requests_waited_and_how_many_at_once(s3: Any, bucket: str, s3_proxy: S3Proxy) -> None:
+    s3_proxy.latency_s = 0.2
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda number: s3.head_object(Bucket=bucket, Key="k"), range(4)))
+    answered, waited_s, most_at_once = s3_proxy.traffic()
+    assert (answered, most_at_once) == (4, 4)
+    assert waited_s >= 4 * 0.2
+    assert s3_proxy.traffic() == (4, waited_s, 0)
+
+
 def test_a_server_that_is_away_is_a_reset(s3_endpoint: str) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
