@@ -25,7 +25,7 @@ def another_process(bench: Any, *lines: str) -> Iterator[subprocess.Popen[str]]:
     if bench.store.of_one_process:
         pytest.skip("nobody else sees what is in the memory of a process")
     if bench.is_local:
-        made = ["from nectar.stores import LocalStore", f"store = LocalStore({bench.store.root!r})"]
+        made = ["from nectar.stores import LocalStore", f"store = LocalStore({str(bench.root)!r})"]
     else:
         made = [
             "from nectar.stores.s3.cache import ObjectCache",
@@ -197,7 +197,7 @@ def test_a_store_that_was_removed_is_in_use_once_it_is_there_again(bench: Any) -
     import shutil
 
     before = bench.store.in_use(to_write=True)
-    shutil.rmtree(bench.store.root)
+    shutil.rmtree(bench.root)
     again = bench.store.in_use(to_write=True)
     assert not is_alone(bench.store)
     again.release()

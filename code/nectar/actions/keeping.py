@@ -9,15 +9,16 @@ from nectar.actions.targets import by_key, find_prefix, is_key_start
 from nectar.address import Address
 from nectar.records import Record
 from nectar.settings import Settings
-from nectar.stores import Store, open_store
+from nectar.stores import Store, open_store, stores_in_use
 
 Read = Callable[[Sequence[Address]], Mapping[Address, Record]]  #: the records of targets, where there are any
 
 
 def stores_of(settings: Settings) -> list[Store]:
     """Return the store of the settings, then the others in which its tasks may have targets."""
-    urls = (settings.store_url, settings.s3.url, settings.local_targets.as_uri())
-    return [open_store(url) for url in dict.fromkeys(urls) if url is not None]
+    named = stores_in_use()
+    local = open_store(settings.local_targets.as_uri())
+    return named if local in named else [*named, local]
 
 
 def find_roots(settings: Settings, stores: Sequence[Store], what: str) -> set[Address]:
@@ -38,7 +39,7 @@ def find_roots(settings: Settings, stores: Sequence[Store], what: str) -> set[Ad
     for store in stores:
         for text in _spellings(what):
             try:
-                prefix = find_prefix(settings, store, text)
+                prefix = find_prefix(settings, [store], text)
             except errors.ChainNotFound as error:
                 problem = problem or error
                 continue

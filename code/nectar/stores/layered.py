@@ -24,6 +24,7 @@ from nectar.stores.base import (
     AttemptPlace,
     Commitment,
     Finished,
+    Folder,
     Inspection,
     Lease,
     Reader,
@@ -179,6 +180,26 @@ class LayeredStore:
             return None
         return _BothLeases(own, shared)
 
+    def in_use(self, *, to_write: bool = False) -> Lease:
+        """See `nectar.stores.base.Leasing`. Who only reads the shared store may not be allowed to say so there."""
+        own = self.own.in_use(to_write=to_write)
+        if not self._both:
+            return own
+        try:
+            return _BothLeases(own, self.shared.in_use(to_write=to_write))
+        except BaseException:
+            own.release()
+            raise
+
+    def alone(self) -> Lease | None:
+        return self.own.alone()
+
+    def contents(self, address: Address | None = None) -> Iterator[Folder]:
+        return self.own.contents(address)
+
+    def remove(self, folder: Folder) -> bool:
+        return self.own.remove(folder)
+
     def quarantine(self, address: Address, reason: str) -> str | None:
         mine = self.own.inspect(address).state is not State.MISSING
         return (self.own if mine else self.shared).quarantine(address, reason)
@@ -196,6 +217,10 @@ class _BothLeases:
 
     def __init__(self, own: Lease, shared: Lease) -> None:
         self._own, self._shared = own, shared
+
+    @property
+    def lost(self) -> bool:
+        return self._own.lost or self._shared.lost
 
     def release(self) -> None:
         try:
