@@ -287,6 +287,90 @@ class UnsafePath(NectarError):
     http_status = 404
 
 
+# The run store: what goes wrong with the history of runs. No target depends on it.
+
+
+class RunNotFound(UsageError):
+    """No run has this id, or an id that begins so."""
+
+    code = "run-not-found"
+    http_status = 404
+
+
+class RunAmbiguous(UsageError):
+    """The ids of several runs begin so."""
+
+    code = "run-ambiguous"
+    http_status = 409
+
+
+class RunExists(UsageError):
+    """Another run has this id."""
+
+    code = "run-exists"
+    http_status = 409
+
+
+class RunStateConflict(UsageError):
+    """A run cannot go from the state that it is in to the one that was asked for."""
+
+    code = "run-state-conflict"
+    http_status = 409
+
+
+class IdempotencyConflict(UsageError):
+    """An idempotency key was used before, with another request."""
+
+    code = "idempotency-conflict"
+    http_status = 409
+
+
+class TokenExists(UsageError):
+    """Another token has this name."""
+
+    code = "token-exists"
+    http_status = 409
+
+
+class TokenNotFound(UsageError):
+    """No token has this name."""
+
+    code = "token-not-found"
+    http_status = 404
+
+
+class RunStoreError(NectarError):
+    """The run store cannot do what it was asked."""
+
+    code = "run-store"
+    exit_code = ExitCode.STORE_UNREACHABLE
+    http_status = 503
+
+
+class RunStoreUnreachable(RunStoreError):
+    """The run store cannot be read or written."""
+
+    code = "run-store-unreachable"
+
+
+class RunStoreInvalid(RunStoreError):
+    """What lies where the run store should be cannot be read as one."""
+
+    code = "run-store-invalid"
+
+
+class RunStoreNewer(RunStoreInvalid):
+    """The run store was written by a newer Nectar."""
+
+    code = "run-store-newer"
+
+
+class RunStoreNotSupported(UsageError):
+    """No run store serves this address."""
+
+    code = "run-store-not-supported"
+
+
 class SchedulerUnreachable(NectarError):
     """No luigid answers."""
 

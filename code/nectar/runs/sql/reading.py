@@ -1,0 +1,172 @@
+"""Answer questions from the books."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, or_, select, tuple_
+
+from nectar import errors
+from nectar.runs.asking import Filter, Page
+from nectar.runs.sql.rows import attempt_of, event_of, json_text, run_of, step_of
+from nectar.runs.sql.tables import attempts, events, roots, runs, schema, steps, tags
+from nectar.runs.values import Attempt, Event, Run, Step, to_micros
+
+LARGEST_PAGE = 1000
+MOST_EVENTS = 10_000
+SHORTEST_PREFIX = 6
+_AFTER_ALL = "~"  # comes after every character of an id
+_SIGNED = 16  # bytes of a token's signature
+
+
+def run(connection: Connection, run_id: str) -> Run:
+    """See `RunStore.run`."""
+    return run_of(_row(connection, run_id))
+
+
+def _row(connection: Connection, run_id: str) -> Row[Any]:
+    row = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+    if row is None:
+        raise _not_found(run_id)
+    return row
+
+
+def _not_found(run_id: str) -> errors.RunNotFound:
+    return errors.RunNotFound(f"there is no run `{run_id[:100]}`", hint="`nectar runs` lists them")
+
+
+def find(connection: Connection, prefix: str) -> Run:
+    """See `RunStore.find`."""
+    rows = connection.execute(
+        select(runs).where(runs.c.id >= prefix, runs.c.id < prefix + _AFTER_ALL).order_by(runs.c.id).limit(4)
+    ).all()
+    if rows and rows[0].id == prefix:
+        return run_of(rows[0])
+    if len(prefix) < SHORTEST_PREFIX:
+        raise errors.UsageError(
+            f"`{prefix}` is too short to name a run", hint=f"give at least {SHORTEST_PREFIX} characters of its id"
+        )
+    if not rows:
+        raise _not_found(prefix)
+    if len(rows) > 1:
+        named = ", ".join(f"`{row.id}`" for row in rows[:3]) + (", ..." if len(rows) > 3 else "")
+        raise errors.RunAmbiguous(f"the ids of several runs begin with `{prefix}`", hint=f"give more of it: {named}")
+    return run_of(rows[0])
+
+
+def page(connection: Connection, wanted: Filter, size: int, token: str | None) -> Page:
+    """See `RunStore.list`."""
+    if not 1 <= size <= LARGEST_PAGE:
+        raise errors.UsageError(
+            f"a page cannot have {size} runs", hint=f"ask for 1 to {LARGEST_PAGE}, and then for the next page"
+        )
+    secret = connection.execute(select(schema.c.secret)).scalar_one()
+    statement = _where(select(runs), wanted)
+    if token is not None:
+        at, run_id = _read_token(token, secret, wanted)
+        statement = statement.where(tuple_(runs.c.created_at, runs.c.id) < (at, run_id))
+    statement = statement.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(size + 1)
+    rows = connection.execute(statement).all()
+    more = len(rows) > size
+    last = rows[size - 1] if more else None
+    following = None if last is None else _token(last.created_at, last.id, secret, wanted)
+    return Page(tuple(map(run_of, rows[:size])), following)
+
+
+def _where(statement: Select[Any], wanted: Filter) -> Select[Any]:
+    if wanted.states:
+        statement = statement.where(runs.c.state.in_(sorted({state.value for state in wanted.states})))
+    if wanted.source is not None:
+        statement = statement.where(runs.c.source == wanted.source)
+    if wanted.since is not None:
+        statement = statement.where(runs.c.created_at >= to_micros(wanted.since))
+    if wanted.until is not None:
+        statement = statement.where(runs.c.created_at < to_micros(wanted.until))
+    for name in ("chain", "task", "path", "key"):
+        asked = getattr(wanted, name)
+        if asked is not None:
+            statement = statement.where(runs.c.id.in_(select(roots.c.run_id).where(roots.c[name] == asked)))
+    for name, value in wanted.tags.items():
+        tagged = select(tags.c.run_id).where(tags.c.name == name, tags.c.value == value)
+        statement = statement.where(runs.c.id.in_(tagged))
+    if wanted.text is not None:
+        statement = statement.where(_mentions(wanted.text))
+    return statement
+
+
+def _mentions(text: str) -> ColumnElement[bool]:
+    named = [roots.c.chain, roots.c.task, roots.c.path]
+    of_roots = select(roots.c.run_id).where(or_(*(column.icontains(text, autoescape=True) for column in named)))
+    of_tags = select(tags.c.run_id).where(
+        or_(tags.c.name.icontains(text, autoescape=True), tags.c.value.icontains(text, autoescape=True))
+    )
+    return or_(
+        runs.c.id.icontains(text, autoescape=True),
+        runs.c.error.icontains(text, autoescape=True),
+        runs.c.id.in_(of_roots),
+        runs.c.id.in_(of_tags),
+    )
+
+
+def _token(at: int, run_id: str, secret: str, wanted: Filter) -> str:
+    place = json_text([at, run_id]).encode("ascii")
+    return base64.urlsafe_b64encode(_signature(place, secret, wanted) + place).decode("ascii").rstrip("=")
+
+
+def _read_token(token: str, secret: str, wanted: Filter) -> tuple[int, str]:
+    try:
+        raw = base64.b64decode(token.encode("ascii") + b"=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raw = b""
+    signature, place = raw[:_SIGNED], raw[_SIGNED:]
+    if not hmac.compare_digest(signature, _signature(place, secret, wanted)):
+        raise errors.UsageError(
+            "the token of the next page is not one that was given for these runs",
+            hint="begin with the first page, and keep what is asked for as it is",
+        )
+    at, run_id = json.loads(place)
+    return at, run_id
+
+
+def _signature(place: bytes, secret: str, wanted: Filter) -> bytes:
+    signed = json_text(wanted.to_json()).encode("ascii") + b"\0" + place
+    return hmac.new(bytes.fromhex(secret), signed, hashlib.sha256).digest()[:_SIGNED]
+
+
+def steps_of(connection: Connection, run_id: str) -> list[Step]:
+    """See `RunStore.steps`."""
+    _row(connection, run_id)
+    of_run = select(steps).where(steps.c.run_id == run_id).order_by(steps.c.position, steps.c.ref)
+    return [step_of(row) for row in connection.execute(of_run)]
+
+
+def attempts_of(connection: Connection, run_id: str, ref: str | None) -> list[Attempt]:
+    """See `RunStore.attempts`."""
+    _row(connection, run_id)
+    of_run = select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.ref, attempts.c.number)
+    if ref is not None:
+        of_run = of_run.where(attempts.c.ref == ref)
+    return [attempt_of(row) for row in connection.execute(of_run)]
+
+
+def events_of(connection: Connection, run_id: str, after: int, limit: int) -> list[Event]:
+    """See `RunStore.events`."""
+    if not 1 <= limit <= MOST_EVENTS:
+        raise errors.UsageError(f"{limit} events cannot be given at once", hint=f"ask for 1 to {MOST_EVENTS}")
+    _row(connection, run_id)
+    of_run = select(events).where(events.c.run_id == run_id, events.c.number > after)
+    return [event_of(row) for row in connection.execute(of_run.order_by(events.c.number).limit(limit))]
+
+
+def of_target(connection: Connection, path: str, size: int) -> list[Run]:
+    """See `RunStore.of_target`."""
+    asked = select(roots.c.run_id).where(roots.c.path == path)
+    made = select(steps.c.run_id).where(steps.c.path == path)
+    named = select(runs).where(runs.c.id.in_(asked.union(made)))
+    newest = named.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(size)
+    return [run_of(row) for row in connection.execute(newest)]

@@ -1,0 +1,155 @@
+"""Turn rows of the books into values, and values into rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+from nectar.runs.asking import Token
+from nectar.runs.values import (
+    Attempt,
+    Event,
+    NewRun,
+    Process,
+    Run,
+    RunState,
+    Step,
+    from_micros,
+    to_micros,
+)
+
+_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+
+
+def json_text(value: Any) -> str:
+    """Return a JSON value as text, equal for equal values."""
+    return _encode(value)
+
+
+def digest_of(new: NewRun) -> str:
+    """Return 64 hex digits, equal for equal runs; `created_at` does not count, for a request may be repeated."""
+    document = {name: value for name, value in new.to_json().items() if name != "created_at"}
+    return hashlib.sha256(json_text(document).encode("ascii")).hexdigest()
+
+
+def rows_of(new: NewRun) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what `runs`, `roots` and `tags` hold of a new run."""
+    created_at = to_micros(new.created_at)
+    run = {
+        "created_at": created_at,
+        "priority": new.priority,
+        "source": new.source,
+        "document": json_text(new.to_json()),
+        "digest": digest_of(new),
+    }
+    roots = [
+        {
+            "run_id": new.id,
+            "position": position,
+            "created_at": created_at,
+            "chain": root.chain,
+            "task": root.task,
+            "path": root.path,
+            "key": root.key,
+        }
+        for position, root in enumerate(new.roots)
+    ]
+    tags = [
+        {"run_id": new.id, "name": name, "value": value, "created_at": created_at} for name, value in new.tags.items()
+    ]
+    return run, roots, tags
+
+
+def insert_if_new(connection: Connection, table: Table, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
+    """Insert rows, but for those whose key is there; of a single one return how many were inserted."""
+    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return connection.execute(kind.insert(table).on_conflict_do_nothing(), rows).rowcount
+
+
+def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, or write them over those of their keys."""
+    if not rows:
+        return
+    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = kind.insert(table)
+    changed = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
+    connection.execute(statement.on_conflict_do_update(index_elements=[*table.primary_key.columns], set_=changed), rows)
+
+
+def run_of(row: Row[Any]) -> Run:
+    """Return the run of a row of `runs`."""
+    process = None if row.process is None else json.loads(row.process)
+    return Run(
+        new=NewRun.from_json(json.loads(row.document)),
+        state=RunState(row.state),
+        started_at=_moment(row.started_at),
+        ended_at=_moment(row.ended_at),
+        heard_at=from_micros(row.heard_at),
+        process=None if process is None else Process(process["host"], process["pid"], process.get("start")),
+        server=row.server,
+        error=row.error,
+        counts=json.loads(row.counts),
+        events=row.events,
+    )
+
+
+def step_of(row: Row[Any]) -> Step:
+    """Return the step of a row of `steps`."""
+    return Step(
+        run_id=row.run_id,
+        ref=row.ref,
+        task=row.task,
+        status=row.status,
+        path=row.path,
+        attempts=row.attempts,
+        started_at=_moment(row.started_at),
+        ended_at=_moment(row.ended_at),
+        seconds=row.seconds,
+        error=row.error,
+        code=row.code,
+        hint=row.hint,
+        logs=row.logs,
+    )
+
+
+def attempt_of(row: Row[Any]) -> Attempt:
+    """Return the attempt of a row of `attempts`."""
+    return Attempt(
+        run_id=row.run_id,
+        ref=row.ref,
+        number=row.number,
+        attempt=row.attempt,
+        started_at=_moment(row.started_at),
+        ended_at=_moment(row.ended_at),
+        outcome=row.outcome,
+        error=row.error,
+        logs=row.logs,
+    )
+
+
+def event_of(row: Row[Any]) -> Event:
+    """Return the event of a row of `events`."""
+    detail = None if row.detail is None else json.loads(row.detail)
+    return Event(row.run_id, row.number, from_micros(row.at), row.kind, row.task, detail)
+
+
+def token_of(row: Row[Any]) -> Token:
+    """Return the token of a row of `tokens`."""
+    return Token(row.name, tuple(json.loads(row.scopes)), from_micros(row.created_at), _moment(row.revoked_at))
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
+
+
+def chunks(items: Iterable[Any], size: int = 500) -> Iterable[list[Any]]:
+    """Yield items in lists of at most `size`: a statement has room for so many."""
+    held = list(items)
+    for begin in range(0, len(held), size):
+        yield held[begin : begin + size]
