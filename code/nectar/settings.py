@@ -80,6 +80,7 @@ class Settings:
     attempts_kept: int = 10  #: failed attempts whose logs are kept, for each target
     keep: tuple[str, ...] = ()  #: what `nectar gc` keeps, with all that it was made from: paths, keys, chains, tasks
     s3: S3Settings = S3Settings()
+    runs_url: str | None = None  #: `sqlite:///...`, `postgresql://...`; None: SQLite in `runs_dir`
 
     @property
     def chains_dir(self) -> Path:
@@ -93,8 +94,23 @@ class Settings:
 
     @property
     def state_dir(self) -> Path:
-        """The folder of what may be deleted at any time without a loss: caches."""
+        """The folder of what Nectar keeps for itself. All but `runs_dir` may be deleted at any time without a loss."""
         return self.root / ".nectar"
+
+    @property
+    def runs_dir(self) -> Path:
+        """The folder of the history of runs: what is deleted there is forgotten. No target depends on it."""
+        return self.state_dir / "runs"
+
+    @property
+    def journals_dir(self) -> Path:
+        """The folder in which runs write down what happens, until it is taken into the run store."""
+        return self.runs_dir / "journals"
+
+    @property
+    def run_store_url(self) -> str:
+        """Where the run store is."""
+        return self.runs_url or f"sqlite:///{self.runs_dir / 'runs.db'}"
 
 
 _BUCKET_HINT = "set PROJECT_BUCKET too, or unset ENV (or ENV=local) for `local_targets/`"
@@ -146,6 +162,7 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
         "s3": {one.name for one in fields(S3Settings)},
         "task": {"drift", "identity"},
         "gc": {"keep"},
+        "runs": {"url"},
     }
     for section, keys in document.items():
         if section not in known:
@@ -171,6 +188,7 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
         shared_url=shared_url,
         publish=_choice(Publish, value("store", "publish", "NECTAR_PUBLISH", "own"), "publish", problems),
         s3=_s3(value, (store_url, shared_url or ""), environ, problems),
+        runs_url=_runs_url(str(value("runs", "url", "NECTAR_RUNS", "")), root, problems),
         durability=_choice(
             Durability, value("store", "durability", "NECTAR_DURABILITY", "group"), "durability", problems
         ),
@@ -281,6 +299,19 @@ def _address(text: str, root: Path, problems: list[str]) -> str:
     if colon and scheme in ("s3", "file", "memory") and not rest.startswith("//"):
         problems.append(f"the store `{text}` lacks slashes: write `{scheme}://{rest.lstrip('/')}`")
     return text if "://" in text else (root / text).resolve().as_uri()
+
+
+def _runs_url(text: str, root: Path, problems: list[str]) -> str | None:
+    scheme, _, rest = text.partition("://")
+    if scheme.partition("+")[0] in ("postgresql", "postgres"):
+        return text
+    if scheme != "sqlite" or not rest.startswith("/") or rest == "/":
+        if text:
+            shown = f"{scheme}://..." if rest else text  # there may be a password in it
+            problems.append(f"the run store `{shown}` is neither `sqlite:///<path>` nor `postgresql://...`")
+        return None
+    # Three slashes lead to a path relative to the project, four to an absolute one.
+    return f"sqlite:///{root / rest[1:]}"
 
 
 _Choice = TypeVar("_Choice", bound=Enum)

@@ -89,7 +89,14 @@ class Postgres:
         user = _user() if os.geteuid() == 0 else None
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
-        words = ["--auth=trust", "--username=nectar", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"]
+        words = [
+            "--auth=trust",
+            "--username=nectar",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+            "--no-instructions",
+        ]
         self._call("initdb", *words, "--pgdata", str(self._data))
 
     @property

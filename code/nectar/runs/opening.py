@@ -6,7 +6,7 @@ from nectar.runs.base import RunStore
 
 
 def open_books(url: str, *, patience_s: float = 30.0) -> RunStore:
-    """Return the run store at `sqlite:///<path>` or `postgresql://...`; its first call makes it, or brings it up to date.
+    """Return the run store at `sqlite:///<path>` or `postgresql://...`; the first call makes it, or updates it.
 
     A database that is locked or away is waited for `patience_s` seconds.
 

@@ -66,10 +66,12 @@ def rows_of(new: NewRun) -> tuple[dict[str, Any], list[dict[str, Any]], list[dic
     return run, roots, tags
 
 
-def insert_if_new(connection: Connection, table: Table, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
-    """Insert rows, but for those whose key is there; of a single one return how many were inserted."""
+def insert_if_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Insert a row unless one of its key is there; return whether that was done."""
     kind = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return connection.execute(kind.insert(table).on_conflict_do_nothing(), rows).rowcount
+    statement = kind.insert(table).on_conflict_do_nothing()
+    # Of an insert SQLAlchemy forgets how many rows it made, unless it is told to remember.
+    return connection.execute(statement, row, execution_options={"preserve_rowcount": True}).rowcount > 0
 
 
 def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
