@@ -144,6 +144,15 @@ class Postgres:
         self._call("createdb", "--host", str(self.folder), "--username", "nectar", name)
         return self._address(name)
 
+    def new_schema(self) -> str:
+        """Return the address of an empty schema of its own, which costs less than a database."""
+        import psycopg
+
+        name = f"books_{secrets.token_hex(6)}"
+        with psycopg.connect(self.address, autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}".encode("ascii"))
+        return f"{self.address}&options=-csearch_path%3D{name}"
+
     def _call(self, program: str, *words: str) -> None:
         done = self._run(program, *words)
         if done.returncode:

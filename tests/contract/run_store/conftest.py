@@ -24,7 +24,7 @@ def books_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of each database in turn, with nothing in it."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'state' / 'runs.db'}"
-    return str(request.getfixturevalue("postgres").new_database())
+    return str(request.getfixturevalue("postgres").new_schema())
 
 
 @pytest.fixture

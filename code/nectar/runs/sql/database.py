@@ -150,10 +150,13 @@ class Database:
             engine = create_engine("sqlite://", creator=lambda: sqlite_file.connect(path, patience_s), **_POOL)
             event.listen(engine, "begin", _begin)
             return engine
-        options = {} if "options" in self._url.query else {"options": f"-c lock_timeout={int(self._patience_s * 1000)}"}
-        known = {"connect_timeout": "10", "tcp_user_timeout": "30000", "application_name": "nectar"} | options
-        given = {name: value for name, value in known.items() if name not in self._url.query}
-        return create_engine(self._url, connect_args=given, pool_pre_ping=True, **_POOL)
+        own = self._url.query.get("options", "")
+        # What the address says comes last, and wins.
+        options = f"-c lock_timeout={int(self._patience_s * 1000)} {own if isinstance(own, str) else ' '.join(own)}"
+        url = self._url.difference_update_query(["options"])
+        known = {"connect_timeout": "10", "tcp_user_timeout": "30000", "application_name": "nectar"}
+        given = {name: value for name, value in known.items() if name not in url.query} | {"options": options}
+        return create_engine(url, connect_args=given, pool_pre_ping=True, **_POOL)
 
     def _bring_up_to_date(self, engine: Engine) -> None:
         try:

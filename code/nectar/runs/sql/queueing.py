@@ -17,7 +17,7 @@ from nectar.runs.sql.tables import runs, tags
 from nectar.runs.values import ACTIVE, Run, RunState, to_micros
 
 _ACTIVE = sorted(state.value for state in ACTIVE)
-_LOOKED_AT = 200  # runs of the queue at once
+_LOOKED_AT = 50  # runs of the queue at once
 
 
 def claim(connection: Connection, server: str, limits: Limits, now: datetime, name: str) -> Run | None:

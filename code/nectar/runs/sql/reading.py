@@ -66,11 +66,10 @@ def page(connection: Connection, wanted: Filter, size: int, token: str | None) -
             f"a page cannot have {size} runs", hint=f"ask for 1 to {LARGEST_PAGE}, and then for the next page"
         )
     secret = connection.execute(select(schema.c.secret)).scalar_one()
-    statement = _where(select(runs), wanted)
+    statement, created_at, run_id = _in_order(wanted)
     if token is not None:
-        at, run_id = _read_token(token, secret, wanted)
-        statement = statement.where(tuple_(runs.c.created_at, runs.c.id) < (at, run_id))
-    statement = statement.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(size + 1)
+        statement = statement.where(tuple_(created_at, run_id) < _read_token(token, secret, wanted))
+    statement = statement.order_by(created_at.desc(), run_id.desc()).limit(size + 1)
     rows = connection.execute(statement).all()
     more = len(rows) > size
     last = rows[size - 1] if more else None
@@ -78,32 +77,52 @@ def page(connection: Connection, wanted: Filter, size: int, token: str | None) -
     return Page(tuple(map(run_of, rows[:size])), following)
 
 
-def _where(statement: Select[Any], wanted: Filter) -> Select[Any]:
+def _in_order(wanted: Filter) -> tuple[Select[Any], ColumnElement[int], ColumnElement[str]]:
+    """Return the statement that selects the wanted runs, and the columns that it is to be ordered by.
+
+    Where a tag or a chain is wanted, its own index has its runs in the order of a page: whether most runs have it or
+    few, only those of the page are looked at.
+    """
+    statement, led_by = select(runs), runs
+    left = dict(wanted.tags)
+    if left:
+        name, value = left.popitem()
+        led_by = tags
+        statement = statement.join(tags, tags.c.run_id == runs.c.id).where(tags.c.name == name, tags.c.value == value)
+    elif wanted.chain is not None:
+        led_by = roots
+        other = roots.alias()
+        before = (other.c.run_id == roots.c.run_id) & (other.c.chain == roots.c.chain)
+        first = ~select(other.c.run_id).where(before, other.c.position < roots.c.position).exists()
+        statement = statement.join(roots, roots.c.run_id == runs.c.id).where(roots.c.chain == wanted.chain, first)
+    for name, value in left.items():
+        tagged = tags.alias()
+        same = (tagged.c.run_id == runs.c.id) & (tagged.c.name == name) & (tagged.c.value == value)
+        statement = statement.where(select(tagged.c.run_id).where(same).exists())
+    for name in ("chain", "task", "path", "key"):
+        asked = getattr(wanted, name)
+        if asked is not None and not (name == "chain" and led_by is roots):
+            rooted = roots.alias()
+            statement = statement.where(runs.c.id.in_(select(rooted.c.run_id).where(rooted.c[name] == asked)))
     if wanted.states:
         statement = statement.where(runs.c.state.in_(sorted({state.value for state in wanted.states})))
     if wanted.source is not None:
         statement = statement.where(runs.c.source == wanted.source)
     if wanted.since is not None:
-        statement = statement.where(runs.c.created_at >= to_micros(wanted.since))
+        statement = statement.where(led_by.c.created_at >= to_micros(wanted.since))
     if wanted.until is not None:
-        statement = statement.where(runs.c.created_at < to_micros(wanted.until))
-    for name in ("chain", "task", "path", "key"):
-        asked = getattr(wanted, name)
-        if asked is not None:
-            statement = statement.where(runs.c.id.in_(select(roots.c.run_id).where(roots.c[name] == asked)))
-    for name, value in wanted.tags.items():
-        tagged = select(tags.c.run_id).where(tags.c.name == name, tags.c.value == value)
-        statement = statement.where(runs.c.id.in_(tagged))
+        statement = statement.where(led_by.c.created_at < to_micros(wanted.until))
     if wanted.text is not None:
         statement = statement.where(_mentions(wanted.text))
-    return statement
+    return statement, led_by.c.created_at, runs.c.id if led_by is runs else led_by.c.run_id
 
 
 def _mentions(text: str) -> ColumnElement[bool]:
-    named = [roots.c.chain, roots.c.task, roots.c.path]
-    of_roots = select(roots.c.run_id).where(or_(*(column.icontains(text, autoescape=True) for column in named)))
-    of_tags = select(tags.c.run_id).where(
-        or_(tags.c.name.icontains(text, autoescape=True), tags.c.value.icontains(text, autoescape=True))
+    rooted, tagged = roots.alias(), tags.alias()
+    named = [rooted.c.chain, rooted.c.task, rooted.c.path]
+    of_roots = select(rooted.c.run_id).where(or_(*(column.icontains(text, autoescape=True) for column in named)))
+    of_tags = select(tagged.c.run_id).where(
+        or_(tagged.c.name.icontains(text, autoescape=True), tagged.c.value.icontains(text, autoescape=True))
     )
     return or_(
         runs.c.id.icontains(text, autoescape=True),

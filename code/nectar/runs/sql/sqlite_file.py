@@ -39,6 +39,10 @@ def prepare(path: Path) -> tuple[int, int]:
     """
     try:
         if not path.exists():
+            left = Path(f"{path}-wal")
+            # SQLite would take what the removed file left behind for the new file's own.
+            if left.exists() and left.stat().st_size and not path.exists():
+                raise invalid(path, f"`{left.name}` lies there without it, and may have what it lacks")
             _make(path)
         if not path.is_file():
             raise invalid(path, "it is not a file")

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
@@ -197,7 +196,8 @@ def _remove_done(database: Database, place: str, there: Sequence[_Seen]) -> Take
 
 def _done(connection: Connection, place: str, quiet: dict[str, _Seen], now: int) -> list[str]:
     known = _positions(connection, place, list(quiet))
-    states = dict(connection.execute(select(runs.c.id, runs.c.state).where(runs.c.id.in_(list(quiet)))).tuples())
+    found = connection.execute(select(runs.c.id, runs.c.state).where(runs.c.id.in_(list(quiet))))
+    states = {row.id: row.state for row in found}
     return [run_id for run_id, seen in quiet.items() if _is_done(seen, known.get(run_id), states.get(run_id), now)]
 
 
@@ -219,8 +219,10 @@ def _remove(database: Database, place: str, seen: _Seen) -> Taken:
         log.warning("the journal `%s` cannot be removed: %s", seen.path, problem)
         return Taken()
     try:
-        Path(seen.path).unlink(missing_ok=True)
+        os.unlink(seen.path)
         late = list(_rest(descriptor, seen))
+    except FileNotFoundError:  # another process was faster, and takes the rest in
+        return Taken()
     except OSError as problem:
         log.warning("the journal `%s` cannot be removed: %s", seen.path, problem)
         return Taken()
