@@ -87,7 +87,14 @@ def _listing(books: RunStore) -> list[Row]:
     }
     of_all = f"{PAGE} of {RUNS:,} runs"
     for name, wanted in ways.items():
-        rows.append(_row(f"{of_all}, {name}", partial(books.list, wanted, PAGE), "20 ms" if wanted.text is None else "", turns=TURNS))
+        rows.append(
+            _row(
+                f"{of_all}, {name}",
+                partial(books.list, wanted, PAGE),
+                "20 ms" if wanted.text is None else "",
+                turns=TURNS,
+            )
+        )
     rows.append(_row(f"{of_all}, after 5,000 others", partial(books.list, Filter(), PAGE, token), "20 ms", turns=TURNS))
     return [*rows, _row("taking a run from the queue", lambda: books.claim("bench", now=NOW), "", turns=TURNS)]
 
