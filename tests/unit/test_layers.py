@@ -17,6 +17,7 @@ HEAVY = {
     "matplotlib",
     "numpy",
     "pandas",
+    "psycopg",
     "rich",
     "s3fs",
     "sqlalchemy",
