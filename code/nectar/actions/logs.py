@@ -14,6 +14,7 @@ from nectar.records import STDERR_NAME, STDOUT_NAME
 class Logs:
     """What one attempt printed."""
 
+    attempt: str
     path: str  #: of the attempt or target, relative to the store
     state: str  #: `published`, `failed` or `at work`
     stdout: str
@@ -21,7 +22,13 @@ class Logs:
 
     def to_json(self) -> dict[str, Any]:
         """Return the logs as a JSON value."""
-        return {"path": self.path, "state": self.state, "stdout": self.stdout, "stderr": self.stderr}
+        return {
+            "attempt": self.attempt,
+            "path": self.path,
+            "state": self.state,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+        }
 
 
 def logs(place: Place, attempt: str | None = None) -> Logs:
@@ -53,4 +60,4 @@ def logs(place: Place, attempt: str | None = None) -> Logs:
                 texts[log] = file.read().decode("utf-8", "backslashreplace")
         except FileNotFoundError:
             texts[log] = ""  # it ended before anything could be printed
-    return Logs(path, state, texts[STDOUT_NAME], texts[STDERR_NAME])
+    return Logs(name, path, state, texts[STDOUT_NAME], texts[STDERR_NAME])

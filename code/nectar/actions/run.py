@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import luigi
 
 from nectar import errors
+from nectar.execution.bookkeeping import Bookkeeper
 from nectar.execution.choice import Options, check, make_runner, prepare
 from nectar.execution.outcome import Event, Listener, Runner, RunResult
-from nectar.plans import Force, Prepared, make_plan
+from nectar.plans import Force, make_plan
 from nectar.recording.capture import Echo
 from nectar.recording.run import new_run, running
 from nectar.recording.uses import Uses
@@ -58,23 +59,23 @@ def runner_for(tasks: Sequence[luigi.Task], listener: Listener, options: Options
     check(options)
     prepare(options)
     this_run = new_run(echo=options.echo, tags=options.tags)
+    book = Bookkeeper(this_run, listener, options)
     uses = Uses()
+    planned = False
     try:
         with running(this_run), uses.counting():
-            prepared = _plan(tasks, options.force)
-        return _Using(make_runner(prepared, tasks, this_run, listener, options), uses)
-    except BaseException:
+            prepared = make_plan(tasks, options.force)
+        planned = True
+        runner = make_runner(prepared, tasks, this_run, book.listen, options)
+    except BaseException as error:
         uses.release()
-        raise
-
-
-def _plan(tasks: Sequence[luigi.Task], force: Force) -> Prepared:
-    try:
-        return make_plan(tasks, force)
-    except errors.TaskBroken as error:
-        if isinstance(error.task, luigi.Task):
+        book.open(tasks, planned=planned)
+        book.failed(error)
+        if isinstance(error, errors.TaskBroken) and isinstance(error.task, luigi.Task):
             error.task.trigger_event(luigi.Event.BROKEN_TASK, error.task, error.__cause__)
         raise
+    book.open(tasks, planned=True)
+    return book.keep(_Using(runner, uses))
 
 
 class _Using:

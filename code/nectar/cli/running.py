@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from typing import TYPE_CHECKING
 
 import click
 import luigi
@@ -17,6 +18,9 @@ from nectar.cli.words import CONTEXT, TaskCommand, asks_for_help, task_arguments
 from nectar.errors import ExitCode
 from nectar.execution.outcome import Event, EventKind, RunResult, StepStatus
 from nectar.recording.capture import Echo
+
+if TYPE_CHECKING:
+    from nectar.actions.run import Options
 
 
 @click.command(cls=TaskCommand, context_settings=CONTEXT)
@@ -53,14 +57,13 @@ def run(
     one stops it.
     """
     from nectar.actions.resolve import tasks_of
-    from nectar.actions.run import Options, runner_for
+    from nectar.actions.run import Options
     from nectar.cli.planning import print_plan
     from nectar.plans import Force, make_plan
 
     if asks_for_help(settings.current(), chain, task, words):
         return int(ExitCode.OK)
     roots = tasks_of(settings.current(), chain, task, words)
-    module = type(roots[0]).__module__
     options = Options(
         executor=executor,
         scheduler_url=scheduler_url,
@@ -68,11 +71,20 @@ def run(
         workers=workers,
         fail_fast=fail_fast,
         echo=Echo.STDERR if echo else Echo.NO,
+        source="cli",
     )
     if dry_run:
         made = make_plan(roots, options.force).plan
-        print_plan(made, module, everything=False, as_json=as_json)
+        print_plan(made, type(roots[0]).__module__, everything=False, as_json=as_json)
         return int(ExitCode.OK)
+    return carry_out(roots, options, f"run {_again(roots[0], chain, task, words)}", as_json=as_json, quiet=quiet)
+
+
+def carry_out(roots: list[luigi.Task], options: Options, command: str, *, as_json: bool, quiet: bool) -> int:
+    """Carry a run out, show how it goes, and return its exit code; `command` is what would run it again."""
+    from nectar.actions.run import runner_for
+
+    module = type(roots[0]).__module__
     if as_json:
         stream = console.own_stream(sys.stdout)
 
@@ -85,11 +97,11 @@ def run(
         click.echo(json.dumps({"event": EventKind.RUN_ENDED.value, **result.to_json()}, ensure_ascii=False))
         return int(result.exit_code)
     with (
-        Progress(module, _store_url(roots[0]), quiet=quiet, plain=echo) as progress,
+        Progress(module, _store_url(roots[0]), quiet=quiet, plain=options.echo is not Echo.NO) as progress,
         stopping(runner_for(roots, progress.listen, options)) as runner,
     ):
         result = runner.execute()
-    _print_summary(result, roots, module, _again(roots[0], chain, task, words), quiet=quiet)
+    _print_summary(result, roots, module, command, quiet=quiet)
     return int(result.exit_code)
 
 
@@ -103,7 +115,7 @@ def _print_summary(result: RunResult, roots: list[luigi.Task], module: str, comm
     if not result.success:
         console.line((f"{counts} in {console.seconds_text(result.seconds)}", "bold"), err=True)
         way_on = "run it again to go on" if result.interrupted else "mend it and run again"
-        console.line((f"hint: {way_on}: nectar run {command}", "name"), err=True)
+        console.line((f"hint: {way_on}: nectar {command}", "name"), err=True)
         return
     if not quiet:
         _print_counts(result)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from nectar.cli.words import CONTEXT, TaskCommand, complete_chains, target_argum
 from nectar.errors import ExitCode
 
 if TYPE_CHECKING:
+    from nectar.actions.following import Piece
     from nectar.actions.show import Shown
     from nectar.records import Record
     from nectar.target import Target
@@ -117,12 +120,21 @@ def _print_record(record: Record, urls: dict[str, str]) -> None:
 @click.option("--attempt", help="The beginning of an attempt's name; by default the newest.")
 @click.option("--stdout", "only", flag_value="stdout", help="Only what went to stdout, as it was.")
 @click.option("--stderr", "only", flag_value="stderr", help="Only what went to stderr, as it was.")
+@click.option("--follow", "-f", is_flag=True, help="Go on while something is at work.")
 @target_arguments
-def logs(as_json: bool, attempt: str | None, only: str | None, words: tuple[str, ...]) -> None:
-    """Print what a task printed: the newest attempt, failed ones and those at work included."""
+def logs(as_json: bool, attempt: str | None, only: str | None, follow: bool, words: tuple[str, ...]) -> None:
+    """Print what a task printed: the newest attempt, failed ones and those at work included; or all tasks of a RUN."""
     from nectar.actions.logs import logs as read
     from nectar.actions.targets import find_target
 
+    if len(words) == 1 and _RUN.fullmatch(words[0]):
+        _print_logs_of_run(words[0], as_json=as_json, only=only, follow=follow)
+        return
+    if follow:
+        from nectar.actions.following import follow_target
+
+        _print_pieces(follow_target(find_target(settings.current(), words)), only)
+        return
     found = read(find_target(settings.current(), words), attempt)
     if as_json:
         console.print_json(found.to_json())
@@ -134,6 +146,40 @@ def logs(as_json: bool, attempt: str | None, only: str | None, words: tuple[str,
     for name, text in (("stdout", found.stdout), ("stderr", found.stderr)):
         console.line((f"--- {name}" + ("" if text else " (empty)"), "dim"), err=True)
         click.echo(text, nl=bool(text) and not text.endswith("\n"))
+
+
+_RUN = re.compile(r"\d{8}T\d*(-[0-9a-f]*)?")  # the beginning of a run's id, which no key can be
+
+
+def _print_logs_of_run(run_id: str, *, as_json: bool, only: str | None, follow: bool) -> None:
+    from nectar.actions.following import follow_run, logs_of_run
+    from nectar.actions.history import opened, tell
+
+    with opened(settings.current()) as books:
+        if follow:
+            _print_pieces(follow_run(settings.current(), books, run_id), only)
+            return
+        found = logs_of_run(tell(books, run_id))
+    if as_json:
+        console.print_json([{"task": step.task, "status": step.status, **one.to_json()} for step, one in found])
+        return
+    for step, one in found:
+        console.line((f"{console.short_name(step.task, None)} ({step.status})", "bold"), err=True)
+        for name in ("stdout", "stderr") if only is None else (only,):
+            text = getattr(one, name)
+            click.echo(text, nl=bool(text) and not text.endswith("\n"))
+
+
+def _print_pieces(pieces: Iterable[Piece], only: str | None) -> None:
+    """Print what tasks print as it comes, each under its name where there are several."""
+    last: tuple[str | None, str] | None = None
+    for piece in pieces:
+        if only not in (None, piece.stream):
+            continue
+        if (piece.task, piece.stream) != last and piece.task is not None:
+            console.line((f"--- {console.short_name(piece.task, None)}, {piece.stream}", "dim"), err=True)
+        last = (piece.task, piece.stream)
+        click.echo(piece.text, nl=False)
 
 
 @click.command(cls=TaskCommand, context_settings=CONTEXT)

@@ -32,6 +32,9 @@ class Options:
     fail_fast: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     echo: Echo = Echo.SAME  #: where what tasks print is shown as it comes
+    source: str = "python"  #: by which way in the run came: `cli`, `python`
+    parent_id: str | None = None  #: of the run that this one repeats
+    root_id: str | None = None  #: of the run with which the repetitions began
 
 
 def check(options: Options) -> None:

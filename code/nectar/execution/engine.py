@@ -278,16 +278,16 @@ class Engine:
         if report.kind is ReportKind.STARTED:
             self._begin_event(self._entries[report.ref])
         elif report.kind is ReportKind.MESSAGE:
-            self._emit(EventKind.STEP_MESSAGE, task=self._entries[report.ref].step.task, detail=report.detail)
+            self._emit_of(self._entries[report.ref], EventKind.STEP_MESSAGE, detail=report.detail)
         elif report.kind is ReportKind.PROGRESS:
-            self._emit(EventKind.STEP_PROGRESS, task=self._entries[report.ref].step.task, detail=report.detail)
+            self._emit_of(self._entries[report.ref], EventKind.STEP_PROGRESS, detail=report.detail)
         else:
             self._inbox.append(report)
 
     def _begin_event(self, entry: _Entry) -> None:
         if not entry.started:
             entry.started = True
-            self._emit(EventKind.STEP_STARTED, task=entry.step.task)
+            self._emit_of(entry, EventKind.STEP_STARTED)
 
     def _read_inbox(self, executor: Executor) -> None:
         while self._inbox:
@@ -326,13 +326,15 @@ class Engine:
 
     def _fail(self, executor: Executor, entry: _Entry, report: Report) -> None:
         self._begin_event(entry)
+        facts = {"error": report.error, "code": report.code, "hint": report.hint, "logs": report.logs}
         if entry.attempts < _attempts_at(entry.task, self._limits) and not self._stopping:
             delay = _retry_delay(entry.task, entry.attempts)
+            failed = _result(entry, StepStatus.FAILED, seconds=report.seconds, **facts)
+            self._emit_of(entry, EventKind.ATTEMPT_FAILED, step=failed)
             word = f"attempt {entry.attempts} failed ({report.error}); again in {delay:g} s"
-            self._emit(EventKind.STEP_MESSAGE, task=entry.step.task, detail=word)
+            self._emit_of(entry, EventKind.STEP_MESSAGE, detail=word)
             self._delay(entry, delay)
             return
-        facts = {"error": report.error, "code": report.code, "hint": report.hint, "logs": report.logs}
         self._note(entry, StepStatus.FAILED, seconds=report.seconds, **facts)
         self._stop_dependents(executor, entry)
         if self._limits.fail_fast or report.code in STORE_CODES:  # the next task would meet the same store
@@ -422,11 +424,13 @@ class Engine:
     # Telling
 
     def _note(self, entry: _Entry, status: StepStatus, **facts: Any) -> StepResult:
-        step = entry.step
-        result = entry.result = StepResult(step.ref, step.task, status, step.path, **facts)
+        result = entry.result = _result(entry, status, **facts)
         if status is not StepStatus.SKIPPED:
-            self._emit(EventKind.STEP_ENDED, task=step.task, step=result)
+            self._emit_of(entry, EventKind.STEP_ENDED, step=result)
         return result
+
+    def _emit_of(self, entry: _Entry, kind: EventKind, **facts: Any) -> None:
+        self._emit(kind, task=entry.step.task, ref=entry.step.ref, **facts)
 
     def _emit(self, kind: EventKind, **facts: Any) -> None:
         if self._listener_error is not None:
@@ -445,6 +449,11 @@ def _frozen() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def _result(entry: _Entry, status: StepStatus, **facts: Any) -> StepResult:
+    step = entry.step
+    return StepResult(step.ref, step.task, status, step.path, attempts=entry.attempts, **facts)
 
 
 def _good(result: StepResult) -> bool:

@@ -37,6 +37,7 @@ class EventKind(str, Enum):
     STEP_STARTED = "step started"
     STEP_MESSAGE = "step message"  #: the task's own word about its progress
     STEP_PROGRESS = "step progress"  #: the task's own percentage
+    ATTEMPT_FAILED = "attempt failed"  #: and another one follows
     STEP_ENDED = "step ended"
     RUN_ENDED = "run ended"
 
@@ -54,6 +55,7 @@ class StepResult:
     code: str | None = None  #: the error's code, such as `missing-output`, where it is one of Nectar's
     hint: str | None = None  #: the fix, where it is known
     logs: str | None = None  #: place of its logs in the store
+    attempts: int = 0  #: how many were begun in this run
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as a JSON value."""
@@ -66,6 +68,7 @@ class StepResult:
             "code": self.code,
             "hint": self.hint,
             "logs": self.logs,
+            "attempts": self.attempts,
         }
 
 
@@ -77,7 +80,8 @@ class Event:
     at: datetime  #: UTC, aware
     run_id: str
     task: str | None = None
-    step: StepResult | None = None  #: of STEP_ENDED
+    ref: str | None = None  #: names the task within the run
+    step: StepResult | None = None  #: of STEP_ENDED and ATTEMPT_FAILED
     detail: str | None = None  #: of STEP_MESSAGE and STEP_PROGRESS
     planned: int | None = None  #: of RUN_STARTED: tasks that will run
 

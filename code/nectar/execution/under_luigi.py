@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import socket
 import urllib.parse
 from collections.abc import Sequence
@@ -13,7 +11,6 @@ import luigi
 import luigi.interface
 import luigi.rpc
 import luigi.scheduler
-from luigi.worker import Worker
 
 from nectar import errors
 from nectar.execution.jobs import now
@@ -24,6 +21,7 @@ from nectar.records import utc_now
 from nectar.task import Task
 from nectar.task.base import own_outputs
 from nectar.task.closure import reference
+from nectar.task.luigi_worker import ObservedFactory
 
 PROBE_SECONDS = 3.0
 
@@ -47,6 +45,7 @@ class LuigiRunner:
         self._run, self._listener = run, listener
         self._workers, self._scheduler_url = workers, scheduler_url
         self._started: dict[str, float] = {}
+        self._attempts: dict[str, int] = {}
         self._results: dict[str, StepResult] = {}
         self._worker: Any = None
         self._interrupted = False
@@ -71,7 +70,7 @@ class LuigiRunner:
         settings["scheduler_url"] = self._scheduler_url or ""
         try:
             with running(self._run):
-                luigi.interface._schedule_and_run(list(self._roots), _Factory(self), settings)
+                luigi.interface._schedule_and_run(list(self._roots), ObservedFactory(self), settings)
         except KeyboardInterrupt:
             self._interrupted = True
         except luigi.rpc.RPCError as error:
@@ -109,13 +108,20 @@ class LuigiRunner:
         """Learn that the worker begins a task."""
         if task.task_id not in self._started:
             self._started[task.task_id] = now()
-            self._emit(EventKind.STEP_STARTED, task=repr(task))
+            self._attempts[task.task_id] = self._attempts.get(task.task_id, 0) + 1
+            self._emit(EventKind.STEP_STARTED, task=repr(task), ref=reference(task))
 
-    def task_ended(self, task: luigi.Task, status: str, explanation: object) -> None:
+    def task_complete(self, task: luigi.Task) -> None:
+        """Learn that a task was complete before: the plan has said so."""
+
+    def task_yielded(self, task: luigi.Task, wanted: Sequence[str]) -> None:
+        """Learn that a task waits for others: luigi sees to that."""
+
+    def task_ended(self, task: luigi.Task, error: str | None) -> None:
         """Learn how a task ended; one that luigi tries again ends more than once."""
         seconds = now() - self._started.pop(task.task_id, now())
         path = task.target_address().path if isinstance(task, Task) and own_outputs(task) else None
-        failed = status == "FAILED"
+        failed = error is not None
         reused = not failed and path is not None and _was_reused(task)
         good = StepStatus.REUSED if reused else StepStatus.SUCCEEDED
         result = StepResult(
@@ -124,42 +130,15 @@ class LuigiRunner:
             StepStatus.FAILED if failed else good,
             path,
             seconds,
-            _last_line(explanation) if failed else None,
+            error,
             logs=_logs(task, failed) if isinstance(task, Task) and path is not None else None,
+            attempts=self._attempts.get(task.task_id, 0),
         )
         self._results[result.ref] = result
-        self._emit(EventKind.STEP_ENDED, task=result.task, step=result)
+        self._emit(EventKind.STEP_ENDED, task=result.task, ref=result.ref, step=result)
 
     def _emit(self, kind: EventKind, **facts: Any) -> None:
         self._listener(Event(kind, utc_now(), self._run.id, **facts))
-
-
-class _Worker(Worker):
-    """luigi's worker, which tells what it does."""
-
-    def __init__(self, runner: LuigiRunner, **kwargs: Any) -> None:
-        super().__init__(**kwargs)  # type: ignore[no-untyped-call]  # luigi's has no types
-        self._runner = runner
-        runner.take_worker(self)
-
-    def _run_task(self, task_id: str) -> None:
-        self._runner.task_started(self._scheduled_tasks[task_id])
-        super()._run_task(task_id)  # type: ignore[no-untyped-call]
-
-    def _add_task(self, *args: Any, **kwargs: Any) -> None:
-        super()._add_task(*args, **kwargs)  # type: ignore[no-untyped-call]
-        task = self._scheduled_tasks.get(kwargs["task_id"])
-        ended = kwargs.get("runnable", False) is None and kwargs["status"] in ("DONE", "FAILED")
-        if task is not None and ended:
-            self._runner.task_ended(task, kwargs["status"], kwargs.get("expl"))
-
-
-class _Factory(luigi.interface._WorkerSchedulerFactory):
-    def __init__(self, runner: LuigiRunner) -> None:
-        self._runner = runner
-
-    def create_worker(self, scheduler: Any, worker_processes: int, assistant: bool = False) -> _Worker:
-        return _Worker(self._runner, scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
 
 
 def _probe(url: str) -> None:
@@ -171,14 +150,6 @@ def _probe(url: str) -> None:
         raise errors.SchedulerUnreachable(
             f"no luigid answers at `{url}`: {error}", hint="start one with `luigid`, or leave out `--scheduler-url`"
         ) from error
-
-
-def _last_line(explanation: object) -> str:
-    text = explanation if isinstance(explanation, str) else ""
-    with contextlib.suppress(ValueError):  # an explanation that is no JSON is one as it is
-        text = str(json.loads(text))
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "it failed without a word"
 
 
 def _was_reused(task: luigi.Task) -> bool:

@@ -16,12 +16,13 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import luigi.interface
 from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import LuigiConfigParser
+from luigi.execution_summary import LuigiStatusCode
 from luigi.task_register import Register
 
 from nectar import settings
@@ -169,12 +170,47 @@ def _noting_main_module(inner: Callable[[Any], None]) -> Callable[[Any], None]:
 
 def _as_one_run(inner: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(inner)
-    def schedule_and_run(*args: Any, **kwargs: Any) -> Any:
+    def schedule_and_run(
+        tasks: Sequence[luigi.Task],
+        worker_scheduler_factory: Any = None,
+        override_defaults: Mapping[str, Any] | None = None,
+    ) -> Any:
+        from nectar.task.luigi_worker import ObservedFactory  # late: it loads what only luigi's own runs need
+
         begin_epoch()
-        with recording_run.running(recording_run.at_work() or recording_run.new_run()), uses.using():
-            return inner(*args, **kwargs)
+        if isinstance(worker_scheduler_factory, ObservedFactory):  # of a run that keeps its own history
+            return inner(tasks, worker_scheduler_factory, override_defaults)
+        with recording_run.running(recording_run.new_run()) as run, uses.using():
+            return _with_history(run, inner, tasks, worker_scheduler_factory, override_defaults)
 
     return schedule_and_run
+
+
+_GOOD = (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY)
+
+
+def _with_history(
+    run: recording_run.Run,
+    inner: Callable[..., Any],
+    tasks: Sequence[luigi.Task],
+    worker_scheduler_factory: Any,
+    override_defaults: Mapping[str, Any] | None,
+) -> Any:
+    from nectar.task.history import LuigiHistory  # late: it needs our tasks, which need this module
+    from nectar.task.luigi_worker import ObservedFactory
+
+    history = LuigiHistory(run)
+    history.open(tasks, (override_defaults or {}).get("workers"))
+    try:
+        result = inner(tasks, worker_scheduler_factory or ObservedFactory(history), override_defaults)
+    except KeyboardInterrupt:
+        history.interrupted()
+        raise
+    except BaseException as error:
+        history.end(f"{type(error).__name__}: {error}")
+        raise
+    history.end(None if result.status in _GOOD else result.one_line_summary)
+    return result
 
 
 def _module_argument(arguments: list[str]) -> str | None:
