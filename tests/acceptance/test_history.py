@@ -322,14 +322,15 @@ def test_the_logs_of_a_run_are_those_of_its_tasks_the_failed_ones_too(flaky):
 @pytest.mark.parametrize("of", ["run", "target"])
 def test_logs_are_followed_while_a_task_prints(project, of):
     project.chain("etl/talking_chain", TALKING)
-    with project.started("run", "etl/talking_chain", "TalkTask"):
+    heard = project.root / "heard"
+    with project.started("run", "etl/talking_chain", "TalkTask"), heard.open("w") as file:
         wait_for(lambda: runs(project) and by_class(one(project, runs(project)[0]["id"])))
         words = [runs(project)[0]["id"]] if of == "run" else ["etl/talking_chain", "TalkTask"]
-        with project.started("logs", "-f", *words, stdout=subprocess.PIPE) as reader:
-            assert reader.stdout.readline() == "first\n"
+        with project.started("logs", "-f", *words, stdout=file) as reader:
+            wait_for(lambda: heard.read_text() == "first\n")
             (project.root / "go").write_text("")
-            assert reader.stdout.read() == "second\n"
             assert reader.wait(LIMIT_S) == 0
+    assert heard.read_text() == "first\nsecond\n"
 
 
 def test_a_history_that_cannot_be_written_stops_no_task(flaky):

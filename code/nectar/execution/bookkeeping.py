@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 import luigi
 
@@ -27,7 +26,7 @@ class Bookkeeper:
     def __init__(self, run: Run, listener: Listener, options: Options) -> None:
         self._run, self._listener, self._options = run, listener, options
         self._journal = Journal(settings.current().journals_dir, run.id)
-        self._begun: dict[str, tuple[str, datetime]] = {}  # ref -> task and time, of steps not written down yet
+        self._begun: dict[str, Event] = {}  # by ref: of steps that are not written down yet
         self._told: set[str] = set()  # refs of which there is a word
         self._guard = threading.Lock()
 
@@ -58,7 +57,7 @@ class Bookkeeper:
             self._journal.event(event.kind.value, detail={"planned": event.planned}, at=event.at)
         elif event.kind is EventKind.STEP_STARTED and event.ref is not None and event.task is not None:
             with self._guard:
-                self._begun[event.ref] = (event.task, event.at)
+                self._begun[event.ref] = event
         elif event.kind is EventKind.ATTEMPT_FAILED and event.step is not None:
             step = event.step
             self._journal.attempt(
@@ -133,10 +132,10 @@ class Bookkeeper:
         while not done.wait(LOOK_S):
             now = utc_now()
             with self._guard:
-                late = {ref: one for ref, one in self._begun.items() if (now - one[1]).total_seconds() > LOOK_S}
-                for ref, (task, at) in late.items():
-                    del self._begun[ref]
-                    self._journal.step(ref, task, "running", at=at)
+                late = [ref for ref, one in self._begun.items() if (now - one.at).total_seconds() > LOOK_S]
+                for ref in late:
+                    one = self._begun.pop(ref)
+                    self._journal.step(ref, one.task or ref, "running", path=one.path, at=one.at)
             waited += LOOK_S
             if waited >= BEAT_S:
                 waited = 0.0

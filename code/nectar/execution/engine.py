@@ -287,7 +287,7 @@ class Engine:
     def _begin_event(self, entry: _Entry) -> None:
         if not entry.started:
             entry.started = True
-            self._emit_of(entry, EventKind.STEP_STARTED)
+            self._emit_of(entry, EventKind.STEP_STARTED, path=entry.step.path)
 
     def _read_inbox(self, executor: Executor) -> None:
         while self._inbox:

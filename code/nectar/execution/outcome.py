@@ -81,6 +81,7 @@ class Event:
     run_id: str
     task: str | None = None
     ref: str | None = None  #: names the task within the run
+    path: str | None = None  #: of STEP_STARTED: the target that is made
     step: StepResult | None = None  #: of STEP_ENDED and ATTEMPT_FAILED
     detail: str | None = None  #: of STEP_MESSAGE and STEP_PROGRESS
     planned: int | None = None  #: of RUN_STARTED: tasks that will run

@@ -19,8 +19,8 @@ from nectar.plans import Action, Prepared
 from nectar.recording.run import Run, running
 from nectar.records import utc_now
 from nectar.task import Task
-from nectar.task.base import own_outputs
 from nectar.task.closure import reference
+from nectar.task.history import path_of
 from nectar.task.luigi_worker import ObservedFactory
 
 PROBE_SECONDS = 3.0
@@ -109,7 +109,7 @@ class LuigiRunner:
         if task.task_id not in self._started:
             self._started[task.task_id] = now()
             self._attempts[task.task_id] = self._attempts.get(task.task_id, 0) + 1
-            self._emit(EventKind.STEP_STARTED, task=repr(task), ref=reference(task))
+            self._emit(EventKind.STEP_STARTED, task=repr(task), ref=reference(task), path=path_of(task))
 
     def task_complete(self, task: luigi.Task) -> None:
         """Learn that a task was complete before: the plan has said so."""
@@ -120,7 +120,7 @@ class LuigiRunner:
     def task_ended(self, task: luigi.Task, error: str | None) -> None:
         """Learn how a task ended; one that luigi tries again ends more than once."""
         seconds = now() - self._started.pop(task.task_id, now())
-        path = task.target_address().path if isinstance(task, Task) and own_outputs(task) else None
+        path = path_of(task)
         failed = error is not None
         reused = not failed and path is not None and _was_reused(task)
         good = StepStatus.REUSED if reused else StepStatus.SUCCEEDED
