@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, text, tuple_, update
+from sqlalchemy import Connection, Row, func, select, tuple_, update
 
 from nectar.runs import lines
 from nectar.runs.asking import Limits
@@ -59,8 +59,7 @@ def _active_tags(connection: Connection, limits: Limits) -> dict[tuple[str, str]
 def _waiting(connection: Connection) -> Iterator[Row[Any]]:
     """Yield the runs of the queue in its order. Each is locked, so that it is not cancelled while it is taken."""
     order = (-runs.c.priority, runs.c.created_at, runs.c.id)
-    # Written out: SQLite takes the index of the queue only where the statement itself says what it is an index of.
-    queued = select(runs).where(text("runs.state = 'QUEUED'"))
+    queued = select(runs).where(runs.c.state == RunState.QUEUED.value)
     queued = queued.order_by(runs.c.priority.desc(), runs.c.created_at, runs.c.id).limit(_LOOKED_AT)
     rows = connection.execute(queued).all()
     while rows:

@@ -38,7 +38,7 @@ CREATE TABLE runs (
 CREATE INDEX runs_newest ON runs (created_at, id);
 CREATE INDEX runs_of_state ON runs (state, created_at, id);
 CREATE INDEX runs_of_source ON runs (source, created_at, id);
-CREATE INDEX runs_in_queue ON runs (priority DESC, created_at, id) WHERE state = 'QUEUED';
+CREATE INDEX runs_in_queue ON runs (state, priority DESC, created_at, id);
 CREATE UNIQUE INDEX runs_of_claim ON runs (claim) WHERE claim IS NOT NULL;
 
 CREATE TABLE roots (
