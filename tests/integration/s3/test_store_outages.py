@@ -136,7 +136,7 @@ def test_a_commit_to_a_server_that_fails_for_ever_is_an_error_and_the_next_attem
     fault, said = STAYING[name]
     hangs = fault is HANG
     store = bench.store(retries=0 if hangs else 1, timeout_s=0.3 if hangs else 30)
-    for spared in (0, 4) if hangs else range(5):  # as credentials that expire in the middle do
+    for spared in (0, 4) if hangs else (0, 2, 4):  # as credentials that expire in the middle do
         finished = finish(bench.store(), new_address())  # by one that is patient
         with bench.faults(Rule(fault, after=spared)), unreachable(said):
             store.commit([finished])

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from s3_faults import ERROR_IN_200, EXPIRED_TOKEN, FAILED_AFTER, RESET, SLOW_DOWN, TRUNCATED, Kind, Rule
-from store_bench import MIB, PART, PASSING, Bench, is_there, next_attempt_makes, servers_for
+from store_bench import MIB, PART, PASSING, Bench, is_there, next_attempt_makes, one_server_is_enough, servers_for
 from store_bucket import finish, new_address
 
 from nectar import errors
@@ -42,6 +42,7 @@ def commit_big(bench: Bench, size: int, *rules: Rule) -> None:
     assert bench.bucket.uploads(finished.record.address) == 0
 
 
+@one_server_is_enough
 def test_an_upload_whose_end_is_answered_200_with_an_error_is_ended_again(bench: Bench) -> None:
     commit_big(bench, 65 * MIB, Rule(ERROR_IN_200, kinds=(Kind.MULTIPART_COMPLETE,), times=1))
     assert [one.status for one in bench.requests if one.kind is Kind.MULTIPART_COMPLETE] == [200, 200]
