@@ -19,6 +19,7 @@ pytest.register_assert_rewrite("s3_cloud")
 from s3_chains import HELD, MANY, MIXED, PINNED, WORD  # noqa: E402
 from s3_client import client, make_bucket  # noqa: E402
 from s3_cloud import LIMIT_S, Cloud, statuses  # noqa: E402
+from s3_faults import FORBIDDEN, Plan, Rule  # noqa: E402
 from s3_proxy import S3Proxy  # noqa: E402
 
 from nectar.address import Address  # noqa: E402
@@ -201,6 +202,18 @@ def test_a_target_that_another_machine_is_making_stays(cloud, tmp_path, monkeypa
     assert (one["path"], one["outcome"]) == (report, "being made")
     assert targets(cloud) == {load, report}
     lease.release()
+
+
+def test_who_may_only_read_runs_what_is_complete_and_is_told_that_nobody_hears_of_it(cloud, tmp_path):
+    cloud.end("etl/daily_chain", "ReportTask")
+    with S3Proxy(cloud.endpoint, Plan((Rule(FORBIDDEN, methods=("PUT", "DELETE")),))) as proxy:
+        reader = cloud.elsewhere(tmp_path / "reader", proxy.endpoint)
+        run = reader.nectar("run", "etl/daily_chain", "ReportTask")
+        assert (run.code, "nothing to do" in run.err, "nobody hears" in run.err) == (0, True, True), run
+        assert reader.nectar("verify").code == 0
+        words = ("gc", "--yes", "--keep", "etl/daily_chain/LoadTask", *NOW)
+        reader.nectar(*words).failed(5, "do not allow")
+    assert len(targets(cloud)) == 2
 
 
 # What it costs

@@ -12,6 +12,7 @@ import luigi
 
 from nectar import errors, records
 from nectar.recording.sealing import seal
+from nectar.recording.uses import using
 from nectar.records import Record
 from nectar.stores import Finished, Inspection, State, Store
 from nectar.task import Task
@@ -47,6 +48,11 @@ def adopt(task: luigi.Task, folder: Path | None = None) -> Adopted:
         raise errors.TargetNotFound(
             f"`{task!r}` has no target in a store", hint="only tasks with outputs of their own can be adopted"
         )
+    with using([task.target_store()]):
+        return _adopt(task, folder)
+
+
+def _adopt(task: Task, folder: Path | None) -> Adopted:
     store, address, identity = task.target_store(), task.target_address(), identify(task)
     found = store.inspect(address, own_outputs(task))
     if found.complete and found.record is not None:

@@ -184,6 +184,16 @@ class Lease(Protocol):
         """Take it back."""
 
 
+class NoLease:
+    """What somebody has who may not write where a lease is written, or for whom there is nothing: no one heeds it."""
+
+    def __init__(self, *, lost: bool) -> None:
+        self.lost = lost
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
 class Leasing(Protocol):
     """One task runs once at a time. Leases are for economy: the commit alone keeps targets whole.
 
@@ -201,7 +211,8 @@ class Leasing(Protocol):
         """Return the word that targets of this store are being read or written; many may have it at the same time.
 
         Waits for as long as somebody is `alone`. In a store that is not there yet nothing can be removed: the word is
-        `lost` from the beginning, unless it is `to_write`, which makes the store.
+        `lost` from the beginning, unless it is `to_write`, which makes the store. Who may not write there goes on
+        without a word that others heed.
 
         Raises:
             StoreUnreachable: when the store cannot answer.

@@ -36,6 +36,7 @@ from nectar.stores.base import (
     Folder,
     Inspection,
     Lease,
+    NoLease,
     Recipe,
     Staging,
     State,
@@ -389,13 +390,13 @@ class LocalStore:
 
     def in_use(self, *, to_write: bool = False) -> Lease:
         if not to_write and not os.path.lexists(self.root):
-            return NoLock(lost=True)
+            return NoLease(lost=True)
         for pause in pauses(0.01, 0.5):
             try:
                 lock = self._locking(try_share, _USERS)
             except errors.StoreUnreachable as error:
                 if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NOT_FOR_US:
-                    return NoLock(lost=False)
+                    return NoLease(lost=False)
                 raise
             if lock is not None:
                 return lock
@@ -485,16 +486,6 @@ class LocalStore:
         raise errors.StoreUnreachable(
             f"the store `{self.url}` cannot be {verb}: {os.strerror(number).lower()}{where}", hint=hint
         ) from error
-
-
-class NoLock:
-    """What somebody has of a lock whose file is not there, or may not be read: it holds nobody off."""
-
-    def __init__(self, *, lost: bool) -> None:
-        self.lost = lost
-
-    def release(self) -> None:
-        """Do nothing."""
 
 
 _Lock = TypeVar("_Lock")

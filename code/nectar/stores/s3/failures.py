@@ -143,6 +143,11 @@ class Rejected(Exception):
         return self.code == "NoSuchKey" or (self.operation == "head_object" and self.status == 404)
 
     @property
+    def is_forbidden(self) -> bool:
+        """True when the server knows who asks, and does not allow it."""
+        return self.code in _NO_PERMISSION
+
+    @property
     def is_condition(self) -> bool:
         """True when a condition did not hold, or another request was at the same object."""
         return self.status in (409, 412)

@@ -16,7 +16,10 @@ import threading
 import time
 import weakref
 
+from nectar import errors
+from nectar.stores.base import Lease, NoLease
 from nectar.stores.s3.client import S3Client
+from nectar.stores.s3.failures import Rejected
 from nectar.stores.s3.leasing import MARGIN, Claim, LeaseKeeper, Memory, S3Lease
 from nectar.stores.s3.messages import Delete, Found, Get
 from nectar.stores.waiting import pauses
@@ -43,7 +46,7 @@ class Users:
         """Begin anew, in a process that was forked: its parent has the words."""
         self._own, self._guard = set(), threading.Lock()
 
-    def in_use(self) -> S3Lease:
+    def in_use(self) -> Lease:
         """See `nectar.stores.base.Leasing`; three requests, the one that takes the word back included.
 
         Where who was alone died, its word is found dead in a little more time than it holds: that long this waits.
@@ -51,7 +54,13 @@ class Users:
         memory, said = Memory(), False
         for pause in pauses(_FIRST_PAUSE_S, _LONGEST_PAUSE_S):
             waits = said and self._somebody_is_alone(memory)
-            lease = None if waits else self._keeper.take(f"{USERS}/{secrets.token_hex(8)}", private=True)
+            try:
+                lease = None if waits else self._keeper.take(f"{USERS}/{secrets.token_hex(8)}", private=True)
+            except errors.StoreUnreachable as error:
+                if not (isinstance(error.__cause__, Rejected) and error.__cause__.is_forbidden):
+                    raise
+                log.warning("`%s`: nobody hears that it is in use: %s", self._client.url, error.message)
+                return NoLease(lost=False)
             if lease is not None:
                 if not self._somebody_is_alone(memory):
                     with self._guard:
