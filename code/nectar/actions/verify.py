@@ -39,10 +39,17 @@ def check(store: Store, prefix: str = "") -> Iterator[Verified]:
     Raises:
         StoreUnreachable: when the store cannot be read.
     """
+    use = store.in_use()
+    try:
+        yield from _check_all(store, store.walk(prefix))
+    finally:
+        use.release()
+
+
+def _check_all(store: Store, addresses: Iterator[Address]) -> Iterator[Verified]:
     if store.checks_in_plans:
-        yield from (_check(store, address) for address in store.walk(prefix))
+        yield from (_check(store, address) for address in addresses)
         return
-    addresses = store.walk(prefix)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="nectar-verify") as pool:  # a far store: it is mostly waiting
         while some := list(itertools.islice(addresses, _AT_ONCE * 8)):
             yield from pool.map(functools.partial(_check, store), some)

@@ -296,8 +296,8 @@ class S3Client:
         while True:
             answer = self._page(prefix, "", "", PAGE, token)
             page = self._parsed(answer)
-            for listed, one in zip(page.objects, answer.get("Contents", ()), strict=True):
-                yield listed, _moment(one["LastModified"])
+            for listed, (_, _, _, put) in zip(page.objects, _taken(answer), strict=True):
+                yield listed, _moment(put)
             token = answer.get("NextContinuationToken")
             if not page.more or token is None:
                 return
@@ -323,11 +323,8 @@ class S3Client:
 
     def _parsed(self, answer: Mapping[str, Any]) -> Page:
         skip = len(self._root)
-        taken = answer.get(listing.TAKEN)
-        if taken is None:
-            taken = [(one["Key"], one["Size"], etag_of(one)) for one in answer.get("Contents", ())]
         return Page(
-            [Listed(key[skip:], size, etag.strip('"')) for key, size, etag in taken],
+            [Listed(key[skip:], size, etag.strip('"')) for key, size, etag, _ in _taken(answer)],
             [one["Prefix"][skip:] for one in answer.get("CommonPrefixes", ())],
             bool(answer["IsTruncated"]),
         )
@@ -384,9 +381,25 @@ class S3Client:
         return self.connection.presigned(self.key(key), expires_s=expires_s, disposition=disposition)
 
 
+def _taken(answer: Mapping[str, Any]) -> Sequence[listing.Taken]:
+    """Return the objects of a listing's page, whoever read them."""
+    taken: Sequence[listing.Taken] | None = answer.get(listing.TAKEN)
+    if taken is not None:
+        return taken
+    return [
+        (one["Key"], one["Size"], etag_of(one), str(one.get("LastModified", ""))) for one in answer.get("Contents", ())
+    ]
+
+
 def _moment(text: str) -> datetime:
-    """Return the moment that a listing names: ISO 8601 in UTC, with or without a part of a second."""
-    return datetime.fromisoformat(text.strip().rstrip("Zz").partition(".")[0]).replace(tzinfo=timezone.utc)
+    """Return the moment that a listing names (ISO 8601 in UTC, with or without a part of a second), else the present.
+
+    What a server does not say the age of is taken for fresh.
+    """
+    try:
+        return datetime.fromisoformat(text.strip().rstrip("Zz").partition(".")[0]).replace(tzinfo=timezone.utc)
+    except ValueError:
+        return datetime.now(timezone.utc)
 
 
 def _metadata(answer: Mapping[str, Any]) -> Mapping[str, str]:

@@ -13,7 +13,9 @@ import re
 import urllib.parse
 from typing import Any
 
-TAKEN = "NectarObjects"  #: the member of the answer: (key, size in bytes, ETag with its quotes) for each object
+TAKEN = "NectarObjects"  #: the member of the answer: Taken for each object
+
+Taken = tuple[str, int, str, str]  #: key, size in bytes, ETag with its quotes, when it was put as the server wrote it
 
 _OPEN, _CLOSE = b"<Contents>", b"</Contents>"
 _ENTRY = re.compile(rb"(?:\s*<([A-Za-z]+)>[^<]*</\1>)+\s*</Contents>\s*")
@@ -36,7 +38,7 @@ def take_objects(response_dict: dict[str, Any], customized_response_dict: dict[s
         response_dict["body"] = rest
 
 
-def _objects(block: bytes, *, url_encoded: bool) -> list[tuple[str, int, str]] | None:
+def _objects(block: bytes, *, url_encoded: bool) -> list[Taken] | None:
     """Return what the elements say, None where they say it in another way than is expected here."""
     if b"&#" in block or b"\r" in block:  # HTML and XML do not agree on all of these
         return None
@@ -47,7 +49,8 @@ def _objects(block: bytes, *, url_encoded: bool) -> list[tuple[str, int, str]] |
         said = dict(_ELEMENT.findall(entry))
         try:
             key, etag = html.unescape(said[b"Key"].decode()), html.unescape(said[b"ETag"].decode())
-            found.append((urllib.parse.unquote_plus(key) if url_encoded else key, int(said[b"Size"]), etag))
+            put = said.get(b"LastModified", b"").decode()
+            found.append((urllib.parse.unquote_plus(key) if url_encoded else key, int(said[b"Size"]), etag, put))
         except (KeyError, ValueError):  # an element is missing, or is not what it should be
             return None
     return found
