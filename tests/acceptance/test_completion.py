@@ -30,7 +30,7 @@ def completed(project, *words):
 
 
 CASES = {
-    "commands": (["ru"], ["run"]),
+    "commands": (["ru"], ["run", "runs"]),
     "a command's options": (["run", "--ec"], ["--echo"]),
     "chains": (["run", ""], ["ds/topics_chain", CHAIN]),
     "chains by their beginning": (["plan", "etl/"], [CHAIN]),
