@@ -297,6 +297,32 @@ def test_a_run_that_does_not_heed_a_request_to_end_is_ended(held):
     assert process.wait(LIMIT_S) == -signal.SIGKILL
 
 
+def test_canceling_a_run_of_luigis_ends_its_workers_too_and_nothing_is_published(project):
+    project.chain("etl/held_chain", HELD)
+    words = ["--module", "chains.etl.held_chain", "HeldTask", "--local-scheduler", "--workers", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "luigi", *words], cwd=project.root, env=project.environment(), stderr=subprocess.DEVNULL
+    ) as process:
+        wait_for((project.root / "bell").exists)
+        [run] = runs(project)
+        assert project.nectar("cancel", "--json", run["id"]).json["state"] == "CANCELED"
+        assert process.wait(LIMIT_S) != 0
+    assert not running_in(project.root)
+    assert not any(name.endswith("record.json") for name in project.kept())
+
+
+def running_in(folder):
+    """Return the processes whose working folder this is."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if place.readlink() == folder:
+                found.append(place.parent.name)
+        except OSError:
+            continue
+    return found
+
+
 def test_a_run_that_was_killed_has_crashed(held):
     project, process = held
     process.kill()

@@ -7,10 +7,11 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 
 from nectar import errors
 from nectar.records import utc_now
-from nectar.runs import Process, Run, RunState, RunStore, is_alive
+from nectar.runs import Process, Run, RunState, RunStore, descendants, is_alive
 from nectar.settings import Settings
 
 PATIENCE_S = 10.0  #: for a process that was asked to end
@@ -46,19 +47,25 @@ def cancel(books: RunStore, settings: Settings, run_id: str) -> Run:
 
 
 def _end(process: Process) -> None:
+    """End a process, and those that it started: luigi's workers would go on, and publish."""
+    below = descendants(process)
     for number, patience_s in ((signal.SIGTERM, PATIENCE_S), (signal.SIGKILL, AFTER_KILL_S)):
-        if not is_alive(process):
-            return
+        if is_alive(process):
+            below += [one for one in descendants(process) if one not in below]
+            _signal(process, number)
+            _wait_for([process], patience_s)
+    for one in below:
+        _signal(one, signal.SIGKILL)
+    _wait_for(below, AFTER_KILL_S)
+
+
+def _wait_for(processes: Sequence[Process], patience_s: float) -> None:
+    until = time.monotonic() + patience_s
+    while any(map(is_alive, processes)) and time.monotonic() < until:
+        time.sleep(_LOOK_S)
+
+
+def _signal(process: Process, number: int) -> None:
+    if is_alive(process):  # the number may be another's by now
         with contextlib.suppress(ProcessLookupError):
-            _signal(process.pid, number)
-        until = time.monotonic() + patience_s
-        while is_alive(process) and time.monotonic() < until:
-            time.sleep(_LOOK_S)
-
-
-def _signal(pid: int, number: int) -> None:
-    """Reach the whole group of a process that leads one; others in it would be whoever started it."""
-    if os.getpgid(pid) == pid and number == signal.SIGKILL:
-        os.killpg(pid, number)
-    else:
-        os.kill(pid, number)
+            os.kill(process.pid, number)

@@ -38,7 +38,7 @@ def _note_the_dead(books: RunStore, settings: Settings) -> None:
     dead: dict[str, str] = {}
     for run in books.stale(utc_now(), timedelta(0)):
         if run.process is not None and run.process.host == here:
-            if not is_alive(run.process):
+            if is_alive(run.process) is False:
                 dead[run.id] = "its process ended without a word"
         elif run.heard_at is None or utc_now() - run.heard_at > SILENCE:
             dead[run.id] = f"no sign of life for {SILENCE.seconds // 60} minutes"

@@ -18,7 +18,7 @@ from nectar.runs.asking import (
 from nectar.runs.base import RunStore
 from nectar.runs.journal import Journal
 from nectar.runs.opening import open_books
-from nectar.runs.process import is_alive, this_process
+from nectar.runs.process import descendants, is_alive, this_process
 from nectar.runs.values import (
     ACTIVE,
     FINAL,
@@ -55,6 +55,7 @@ __all__ = [
     "TagLimit",
     "Taken",
     "Token",
+    "descendants",
     "is_alive",
     "may_follow",
     "open_books",
