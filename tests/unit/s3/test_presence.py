@@ -147,7 +147,7 @@ def test_ten_thousand_targets_take_about_a_request_a_thousand_objects():
     bucket = Bucket(objects(there))
     assert present(addresses(there), bucket) == naive(addresses(there), bucket)
     assert bucket.sum <= 57
-    assert bucket.rounds <= 9
+    assert bucket.rounds <= 14
 
 
 def test_ten_thousand_targets_of_which_none_is_there_take_one_request():

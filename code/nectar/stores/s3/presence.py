@@ -26,7 +26,7 @@ from nectar.records import RECORD_NAME
 PAGE = 1000  #: objects; the most that S3 lists in one answer
 _FEW = 4  #: as many targets of a prefix are asked for without a look at the prefix
 _AT_ONCE = 32  #: no prefix is divided where so many ranges are being listed
-_LONG = 4  #: pages; what takes less than twice as many is not divided
+_LONG = 7  #: pages; what takes less than twice as many is not divided
 #: As many targets in a row are asked for because of an estimate, then a page is listed to correct it; four times as
 #: many, up to a bound, after each page that answered only one target, as that confirms the estimate.
 _TRUST, _MOST_TRUST = 8, 256
