@@ -298,6 +298,8 @@ def _address(text: str, root: Path, problems: list[str]) -> str:
     scheme, colon, rest = text.partition(":")
     if colon and scheme in ("s3", "file", "memory") and not rest.startswith("//"):
         problems.append(f"the store `{text}` lacks slashes: write `{scheme}://{rest.lstrip('/')}`")
+    if scheme == "s3" and {".", ".."}.intersection(rest.split("/")):
+        problems.append(f"the store `{text}` has `.` or `..` in it, which are names like any other in a bucket")
     return text if "://" in text else (root / text).resolve().as_uri()
 
 

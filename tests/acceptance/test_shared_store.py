@@ -115,8 +115,9 @@ def test_verify_leaves_the_shared_store_to_those_who_write_there(cloud, tmp_path
 
 def test_settings_that_cannot_be_are_named_all_at_once(cloud, tmp_path):
     home, _ = colleague(cloud, tmp_path / "home")
-    answer = home.nectar("status", NECTAR_SHARED="local_targets", NECTAR_PUBLISH="neither")
-    answer.failed(2, "`shared` is the store itself", "`publish` is `neither`")
+    answer = home.nectar("status", NECTAR_SHARED="local_targets", NECTAR_PUBLISH="neither", NECTAR_S3_RETRIES="many")
+    answer.failed(2, "`shared` is the store itself", "`publish` is `neither`", "`retries` is `many`")
+    home.nectar("status", NECTAR_SHARED="s3://bucket/../other").failed(2, "`s3://bucket/../other` has `.` or `..`")
 
 
 def test_a_shared_store_that_cannot_be_reached_is_an_error_and_nothing_runs(cloud, tmp_path):

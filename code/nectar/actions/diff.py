@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class Difference:
         return {"of": self.of, "what": self.what, "first": self.first, "second": self.second}
 
 
-def diff(store: Store, first: Told, second: Told) -> list[Difference]:
+def diff(stores: Sequence[Store], first: Told, second: Told) -> list[Difference]:
     """Return the differences of two runs, those of the runs themselves first.
 
     Steps belong together by their task and parameters; where those differ, by their class, if each run has one step
@@ -40,7 +40,7 @@ def diff(store: Store, first: Told, second: Told) -> list[Difference]:
     """
     found = list(_of_runs(first, second))
     paired, alone_first, alone_second = _pairs(first.steps, second.steps)
-    records = _records(store, [step for pair in paired for step in pair])
+    records = _records(stores, [step for pair in paired for step in pair])
     for one, other in paired:
         found += _of_steps(one, other, records)
     found += [Difference(step.task, "step", step.status, None) for step in alone_first]
@@ -86,7 +86,7 @@ def _by_class(steps: list[Step]) -> dict[str, list[Step]]:
     return found
 
 
-def _records(store: Store, steps: list[Step]) -> Mapping[str, Record]:
+def _records(stores: Sequence[Store], steps: list[Step]) -> Mapping[str, Record]:
     addresses = []
     for step in steps:
         if step.path is not None:
@@ -94,7 +94,11 @@ def _records(store: Store, steps: list[Step]) -> Mapping[str, Record]:
                 addresses.append(Address.parse(step.path))
             except errors.UnsafePath:
                 continue  # the history is only read: what it names wrongly has no record
-    return {address.path: record for address, record in store.records(addresses).items()}
+    found: dict[str, Record] = {}
+    for store in stores:
+        unknown = [address for address in addresses if address.path not in found]
+        found.update((address.path, record) for address, record in store.records(unknown).items())
+    return found
 
 
 def _of_steps(one: Step, other: Step, records: Mapping[str, Record]) -> Iterator[Difference]:

@@ -204,10 +204,10 @@ def diff(as_json: bool, first: str, second: str) -> int:
     """Say what two runs did differently: what they were asked for, which steps ended otherwise, and why keys differ."""
     from nectar.actions.diff import diff as compare
     from nectar.actions.history import opened, tell
-    from nectar.stores import open_store
+    from nectar.stores import stores_in_use
 
     with opened(settings.current()) as books:
-        found = compare(open_store(), tell(books, first), tell(books, second))
+        found = compare(stores_in_use(), tell(books, first), tell(books, second))
     if as_json:
         console.print_json([one.to_json() for one in found])
         return int(ExitCode.OK)
