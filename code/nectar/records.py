@@ -137,7 +137,8 @@ def json_lines(document: Mapping[str, Any]) -> bytes:
     Python's fast encoder knows no indentation.
     """
     written = io.BytesIO()  # pieces, so that a long document is in memory once
-    before = "{"
+    before = ""
+    written.write(b"{")
     for name, value in document.items():
         written.write(f"{before}{_NAMES[name]}".encode("utf-8", "surrogatepass"))
         for piece in _pieces(value):
