@@ -12,6 +12,7 @@ import os
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import count
@@ -64,6 +65,7 @@ class Journal:
         self._descriptor = -1
         self._writer = _Writer(run_id)
         self._warned = False
+        _journals.add(self)
 
     def __enter__(self) -> Journal:
         return self
@@ -150,7 +152,7 @@ class Journal:
 
     def beat(self) -> None:
         """Give a sign of life: the time of the file's last change. A file that was removed is made again."""
-        writer = self._own_writer()
+        writer = self._writer
         if not (self._mend(writer) and writer.mending.acquire(blocking=False)):
             return
         try:
@@ -165,21 +167,19 @@ class Journal:
 
     def close(self) -> None:
         """Write what waits, if that can be, and close the file; another line would open it again."""
-        self._mend(self._own_writer(), now=True)
+        self._mend(self._writer, now=True)
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
-    def _own_writer(self) -> _Writer:
-        writer = self._writer
-        if writer.pid != os.getpid():  # forked: what waits is the parent's to write
-            writer = self._writer = _Writer(self.run_id)
-        return writer
+    def begin_in_child(self) -> None:
+        """Be a writer of one's own in a process that was forked: what waits is the parent's to write."""
+        self._writer = _Writer(self.run_id)
 
     def _write(
         self, kind: str, task: str | None, member: str, body: Any, at: datetime | None, *, durable: bool = False
     ) -> bool:
-        writer = self._own_writer()
+        writer = self._writer
         micros = time.time_ns() // 1000 if at is None else to_micros(at)
         document = {"kind": kind}
         if task is not None:
@@ -291,3 +291,14 @@ class Journal:
 
 def _given(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
+
+
+_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:
+    for journal in list(_journals):
+        journal.begin_in_child()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)  # before the child has threads, which would make a writer each
