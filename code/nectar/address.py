@@ -47,6 +47,14 @@ class Address:
             hint="a target's path is `chains/<type>/<chain>/<Task>/<key>`, the key 32 hex digits",
         )
 
+    @classmethod
+    def read(cls, text: object) -> Address | None:
+        """Return the address that something from elsewhere names, a record or the history; None where it names none."""
+        try:
+            return cls.parse(text) if isinstance(text, str) else None
+        except errors.UnsafePath:
+            return None
+
 
 def is_key(text: str) -> bool:
     """Say whether a text can be a target's key."""

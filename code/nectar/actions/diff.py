@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nectar import errors
 from nectar.actions.history import Told
 from nectar.address import Address
 from nectar.identity import changes
@@ -87,13 +86,7 @@ def _by_class(steps: list[Step]) -> dict[str, list[Step]]:
 
 
 def _records(stores: Sequence[Store], steps: list[Step]) -> Mapping[str, Record]:
-    addresses = []
-    for step in steps:
-        if step.path is not None:
-            try:
-                addresses.append(Address.parse(step.path))
-            except errors.UnsafePath:
-                continue  # the history is only read: what it names wrongly has no record
+    addresses = [address for address in (Address.read(step.path) for step in steps) if address is not None]
     found: dict[str, Record] = {}
     for store in stores:
         unknown = [address for address in addresses if address.path not in found]

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nectar import errors
-from nectar.actions.history import Told, tell
+from nectar.actions.history import Told
 from nectar.actions.logs import Logs, logs
 from nectar.actions.targets import Place
 from nectar.address import Address
 from nectar.runs import RunStore, Step
 from nectar.settings import Settings
-from nectar.stores import State, open_store, stores_in_use
+from nectar.stores import State, layers, open_store, stores_in_use
 
 LOOK_S = 0.3  #: between two looks at what is new
 
@@ -66,9 +66,10 @@ def follow_run(settings: Settings, books: RunStore, run_id: str) -> Iterator[Pie
     """
     reader = _Reader()
     done: set[str] = set()
+    run_id = books.find(run_id).id
     while True:
-        told = tell(books, run_id)
-        for step in told.steps:
+        state = books.run(run_id).state  # before the steps: of a run that has ended they are all there
+        for step in books.steps(run_id):
             if step.ref in done or not _has_logs(step):
                 continue
             found = logs_of(step)
@@ -76,7 +77,7 @@ def follow_run(settings: Settings, books: RunStore, run_id: str) -> Iterator[Pie
                 yield from reader.news(step.task, found)
             if step.status != "running":
                 done.add(step.ref)
-        if told.run.state.final:
+        if state.final:
             return
         time.sleep(LOOK_S)
         books.take_in(settings.journals_dir)
@@ -115,12 +116,12 @@ def logs_of(step: Step) -> Logs | None:
 
 
 def _place_of(step: Step) -> Place | None:
-    try:
-        address = Address.parse(step.path or "")
-    except errors.UnsafePath:  # the history is only read
+    address = Address.read(step.path)
+    if address is None:
         return None
-    stores = [open_store(), *stores_in_use()]
-    for store in stores:
+    default = open_store()
+    others = [store for store in stores_in_use() if store not in layers(default)]
+    for store in (default, *others):
         if store.inspect(address).state is not State.MISSING or store.reader(address).attempts():
             return Place(store, address)
     return None

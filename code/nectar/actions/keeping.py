@@ -88,16 +88,9 @@ def needed(roots: Iterable[Address], read: Read) -> set[Address]:
         wanted: set[Address] = set()
         for record in read(level).values():
             for entry in (*record.inputs.values(), *record.dynamic):
-                address = _address(entry.path)
+                address = Address.read(entry.path)
                 if address is not None and address not in found:
                     wanted.add(address)
         found |= wanted
         level = sorted(wanted)
     return found
-
-
-def _address(path: object) -> Address | None:
-    try:
-        return Address.parse(path) if isinstance(path, str) else None
-    except errors.UnsafePath:  # somebody else's record: it leads nowhere
-        return None

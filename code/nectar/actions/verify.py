@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,7 @@ from nectar import errors
 from nectar.address import Address
 from nectar.records import FileEntry
 from nectar.stores import Reader, State, Store
-
-_BLOCK = 1 << 20  # bytes
+from nectar.stores.base import sha256_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +82,13 @@ def quarantine(store: Store, checked: Iterable[Verified]) -> list[Verified]:
 
 
 def _problem(reader: Reader, entry: FileEntry) -> str | None:
-    digest = hashlib.sha256()
     try:
         with reader.open(entry.object) as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+            digest = sha256_of(file)
     except FileNotFoundError:
         return f"the file `{entry.name}` is missing"
     except errors.TargetCorrupt as error:
         return error.message
-    if digest.hexdigest() != entry.sha256:
+    if digest != entry.sha256:
         return f"the file `{entry.name}` has other bytes than its record says"
     return None

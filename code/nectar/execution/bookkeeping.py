@@ -27,7 +27,6 @@ class Bookkeeper:
         self._run, self._listener, self._options = run, listener, options
         self._journal = Journal(settings.current().journals_dir, run.id)
         self._begun: dict[str, Event] = {}  # by ref: of steps that are not written down yet
-        self._told: set[str] = set()  # refs of which there is a word
         self._guard = threading.Lock()
 
     def open(self, roots: Sequence[luigi.Task], *, planned: bool) -> None:
@@ -67,7 +66,6 @@ class Bookkeeper:
             step = event.step
             with self._guard:
                 self._begun.pop(step.ref, None)  # it ended before anybody had to know that it had begun
-            self._told.add(step.ref)
             self._journal.step(
                 step.ref,
                 step.task,
@@ -98,7 +96,7 @@ class Bookkeeper:
     def ended(self, result: RunResult) -> None:
         """Write down how the run ended, with what was complete before."""
         for step in result.steps:
-            if step.status is StepStatus.SKIPPED and step.ref not in self._told:
+            if step.status is StepStatus.SKIPPED:  # of which no event tells
                 self._journal.step(step.ref, step.task, step.status.value, path=step.path)
         if result.interrupted:
             self._journal.state(RunState.CANCELED, error="it was interrupted")

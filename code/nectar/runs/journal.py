@@ -35,8 +35,7 @@ class _Writer:
     """One process that writes a journal: its name, its lines' numbers, and what it could not write yet."""
 
     def __init__(self, run_id: str) -> None:
-        self.pid = os.getpid()
-        self.name = f"{self.pid}-{secrets.token_hex(6)}"
+        self.name = f"{os.getpid()}-{secrets.token_hex(6)}"
         self.head = lines.head(run_id).decode("ascii") + f'{self.name}","number":'
         self.numbers = count(1)  # of all counters the one that threads can share without a lock
         self.waiting: list[bytes] = []

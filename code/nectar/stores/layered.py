@@ -8,7 +8,6 @@ first there wins for everybody, and the loser's own store stays without the targ
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import heapq
 import os
 import shutil
@@ -18,7 +17,7 @@ from typing import BinaryIO
 
 from nectar import errors
 from nectar.address import Address
-from nectar.records import STDERR_NAME, STDOUT_NAME, Record
+from nectar.records import Record
 from nectar.settings import Publish
 from nectar.stores.base import (
     AttemptPlace,
@@ -32,9 +31,9 @@ from nectar.stores.base import (
     Staging,
     State,
     Store,
+    copy_files,
+    sha256_of,
 )
-
-_BLOCK = 1 << 20  # bytes
 
 
 class LayeredStore:
@@ -136,20 +135,8 @@ class LayeredStore:
     def take_over(self, record: Record, staging: Staging) -> None:
         if self.own.inspect(record.address).complete:
             self.own.take_over(record, staging)
-            return
-        reader = self.reader(record.address)
-        names = [entry.name for entry in record.files]
-        for name in (*names, STDOUT_NAME, STDERR_NAME):
-            try:
-                source = reader.open(name)
-            except FileNotFoundError:
-                if name in names:
-                    raise
-                continue
-            place = f"{staging.path}/{name}"
-            os.makedirs(os.path.dirname(place), exist_ok=True)
-            with contextlib.closing(source), open(place, "wb") as file:
-                shutil.copyfileobj(source, file, _BLOCK)
+        else:
+            copy_files(self.reader(record.address), record, staging)
 
     def recall(self, recipes: Iterable[Recipe]) -> dict[Recipe, Address]:
         wanted = list(recipes)
@@ -283,11 +270,9 @@ class _CheckedReader:
         expected = self._digests.get(self._address, {}).get(name)
         if expected is None or name in self._checked:
             return
-        digest = hashlib.sha256()
         with contextlib.closing(self._reader.open(name)) as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-        if digest.hexdigest() != expected:
+            found = sha256_of(file)
+        if found != expected:
             raise errors.TargetCorrupt(
                 f"the file `{name}` of `{self._address}` has other bytes than its record says",
                 hint=f"`nectar verify {self._address}` puts the target aside; run again then",

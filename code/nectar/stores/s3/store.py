@@ -23,7 +23,18 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from nectar import errors, records
 from nectar.address import Address, check_prefix, is_key
 from nectar.records import PARAMS_NAME, RECORD_NAME, Record
-from nectar.stores.base import Commitment, Finished, Folder, Inspection, Lease, Recipe, Staging, State, unreadable
+from nectar.stores.base import (
+    Commitment,
+    Finished,
+    Folder,
+    Inspection,
+    Lease,
+    Recipe,
+    Staging,
+    State,
+    copy_files,
+    unreadable,
+)
 from nectar.stores.s3 import clearing, presence, probe
 from nectar.stores.s3.cache import ObjectCache
 from nectar.stores.s3.clearing import QUARANTINE
@@ -251,19 +262,7 @@ class S3Store:
         shutil.rmtree(staging.path, ignore_errors=True)  # a child left over may still write there
 
     def take_over(self, record: Record, staging: Staging) -> None:
-        reader = self.reader(record.address)
-        names = [entry.name for entry in record.files]
-        for name in (*names, records.STDOUT_NAME, records.STDERR_NAME):
-            place = f"{staging.path}/{name}"
-            try:
-                source = reader.open(name)
-            except FileNotFoundError:
-                if name in names:
-                    raise
-                continue
-            os.makedirs(os.path.dirname(place), exist_ok=True)
-            with contextlib.closing(source), open(place, "wb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
+        copy_files(self.reader(record.address), record, staging)
 
     def recall(self, recipes: Iterable[Recipe]) -> dict[Recipe, Address]:
         wanted = list(recipes)
