@@ -627,6 +627,34 @@ def test_targets_can_be_made_and_taken_away_together(
 # The local store: what a file system can hold that nobody put there
 
 
+def test_a_store_that_comes_and_goes_is_a_folder_or_missing_and_never_called_anything_else(
+    tmp_path: Path, address: Address
+) -> None:
+    root = tmp_path / "coming_and_going"
+    done = threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            root.mkdir()
+            root.rmdir()
+
+    store = LocalStore(str(root))
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(come_and_go)
+        try:
+            states = {store.inspect(address).state for _ in range(3000)}
+        finally:
+            done.set()
+        other.result()
+    assert states == {State.MISSING}
+
+
+def test_a_link_to_nowhere_is_a_disk_that_is_not_there_and_no_empty_store(tmp_path: Path, address: Address) -> None:
+    (tmp_path / "unplugged").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(errors.StoreUnreachable):
+        LocalStore(str(tmp_path / "unplugged")).inspect(address)
+
+
 @pytest.fixture
 def whole(local: Any, address: Address, local_finish: Finish) -> Path:
     """The folder of a complete target in the local store."""

@@ -87,8 +87,15 @@ class LocalStore:
         return True
 
     def _check_root(self) -> None:
-        """Tell a store in which something is missing from one that is no folder at all."""
-        if not os.path.isdir(self.root) and os.path.lexists(self.root):
+        """Tell a store in which something is missing from one that is no folder at all.
+
+        What lies there is asked for once: between two questions another process can make the folder.
+        """
+        try:
+            is_folder = stat.S_ISDIR(os.stat(self.root).st_mode)
+        except OSError:
+            is_folder = not os.path.islink(self.root)  # nothing yet; but a link to nowhere is a disk that is not there
+        if not is_folder:
             self._fail(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.root), "read")
 
     def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
