@@ -6,9 +6,9 @@ thing in hand, and its hint names the fix.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ExitCode(IntEnum):
@@ -41,6 +41,10 @@ class NectarError(Exception):
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the error as a JSON value; `from_json` makes an equal one of it, in another process."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
 
 def _rebuild(kind: type[NectarError], state: dict[str, object]) -> NectarError:
     """Return an error as it was before it crossed a process boundary."""
@@ -48,6 +52,23 @@ def _rebuild(kind: type[NectarError], state: dict[str, object]) -> NectarError:
     error.args = (state["message"],)
     error.__dict__.update(state)
     return error
+
+
+def from_json(document: Mapping[str, Any]) -> NectarError:
+    """Return the error that `to_json` wrote; one whose code nobody knows is a `NectarError`."""
+    kind = _by_code(NectarError).get(str(document.get("code")), NectarError)
+    error = kind(str(document["message"]), hint=document.get("hint"))
+    if isinstance(error, InvalidParameters):
+        error.problems = tuple(ParameterProblem(**problem) for problem in document.get("problems", ()))
+    return error
+
+
+def _by_code(kind: type[NectarError]) -> dict[str, type[NectarError]]:
+    found = {kind.code: kind}
+    for below in kind.__subclasses__():
+        # A class that keeps its parent's code adds nothing that is told.
+        found |= {code: one for code, one in _by_code(below).items() if code not in found}
+    return found
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str | None:
@@ -112,6 +133,10 @@ class InvalidParameters(UsageError):
         super().__init__(message, hint=hint)
         self.problems = tuple(problems)  #: every bad parameter, not only the first
 
+    def to_json(self) -> dict[str, Any]:
+        problems = [{"field": one.field, "message": one.message, "hint": one.hint} for one in self.problems]
+        return super().to_json() | {"problems": problems}
+
 
 class ParameterProblem:
     """One parameter and what is wrong with it."""
@@ -137,6 +162,51 @@ class NoFormat(UsageError):
     """No safe format belongs to this suffix or value."""
 
     code = "no-format"
+
+
+# Requests: what the server does not take.
+
+
+class NotAuthenticated(UsageError):
+    """A request has no valid token."""
+
+    code = "not-authenticated"
+    http_status = 401
+
+
+class Forbidden(UsageError):
+    """A request may not do this."""
+
+    code = "forbidden"
+    http_status = 403
+
+
+class BodyNotSupported(UsageError):
+    """A request has a body that is no JSON."""
+
+    code = "body-not-supported"
+    http_status = 415
+
+
+class QueueFull(UsageError):
+    """Too many runs wait already."""
+
+    code = "queue-full"
+    http_status = 429
+
+
+class ServerBusy(NectarError):
+    """The server cannot do this now."""
+
+    code = "server-busy"
+    http_status = 503
+
+
+class NoAnswer(NectarError):
+    """A process that was asked about a chain gave no answer."""
+
+    code = "no-answer"
+    http_status = 504
 
 
 # Chains: what cannot be imported, or does not make a graph.

@@ -241,7 +241,7 @@ def parse_texts(
             )
     for name in known:
         if name not in texts and name not in optional:
-            problems.append(ParameterProblem(name, f"`{subject}` needs a value for `{name}`", f"add `--{name} VALUE`"))
+            problems.append(ParameterProblem(name, f"`{subject}` needs a value for `{name}`", f"give `{name}` a value"))
     if problems:
         count = f"{len(problems)} parameters are" if len(problems) > 1 else "a parameter is"
         raise errors.InvalidParameters(
