@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from nectar import errors
 from nectar.records import utc_now
-from nectar.runs import Attempt, Run, RunState, RunStore, Step, is_alive, open_books
+from nectar.runs import Attempt, Process, Run, RunState, RunStore, Step, is_alive, open_books
 from nectar.settings import Settings
 
 SILENCE = timedelta(minutes=5)  #: after which a run on another host counts as crashed
+START = timedelta(seconds=15)  #: within which a process that a server started says that it carries the run out
 
 
 @contextlib.contextmanager
@@ -26,28 +28,40 @@ def opened(settings: Settings) -> Iterator[RunStore]:
     books = open_books(settings.run_store_url)
     try:
         books.take_in(settings.journals_dir)
-        _note_the_dead(books, settings)
+        note_the_dead(books, settings)
         yield books
     finally:
         books.close()
 
 
-def _note_the_dead(books: RunStore, settings: Settings) -> None:
-    """Mark runs as crashed whose process is gone, or that were silent for too long on another host."""
-    here = socket.gethostname()
-    dead: dict[str, str] = {}
-    for run in books.stale(utc_now(), timedelta(0)):
-        if run.process is not None and run.process.host == here:
-            if is_alive(run.process) is False:
-                dead[run.id] = "its process ended without a word"
-        elif run.heard_at is None or utc_now() - run.heard_at > SILENCE:
-            dead[run.id] = f"no sign of life for {SILENCE.seconds // 60} minutes"
+def note_the_dead(books: RunStore, settings: Settings) -> None:
+    """Mark runs as crashed whose process is gone, or that were silent for too long on another host.
+
+    Raises:
+        RunStoreUnreachable, RunStoreInvalid: when the books cannot be read.
+    """
+    dead = {run.id: why for run in books.stale(utc_now(), timedelta(0)) if (why := _why_dead(run)) is not None}
     if not dead:
         return
     books.take_in(settings.journals_dir)  # it may have ended well since they were read
     for run_id, error in dead.items():
-        if not books.run(run_id).state.final:
-            books.advance(run_id, RunState.CRASHED, at=utc_now(), error=error)
+        with contextlib.suppress(errors.RunStateConflict):  # somebody else saw it, or it ended just now
+            if not books.run(run_id).state.final:
+                books.advance(run_id, RunState.CRASHED, at=utc_now(), error=error)
+
+
+def _why_dead(run: Run) -> str | None:
+    """Return why a run that somebody carries out counts as crashed, None where it does not."""
+    here = socket.gethostname()
+    silent_for = utc_now() - (run.heard_at or run.created_at)
+    if run.process is not None and run.process.host == here:
+        return "its process ended without a word" if is_alive(run.process) is False else None
+    server = Process.read(run.server)
+    if run.process is None and server is not None and server.host == here:
+        # Where the server ended, too, nobody starts the process that is to carry the run out.
+        gone = is_alive(server) is False and silent_for > START
+        return "its server ended before its process had begun" if gone else None
+    return f"no sign of life for {SILENCE.seconds // 60} minutes" if silent_for > SILENCE else None
 
 
 @dataclass(frozen=True, slots=True)

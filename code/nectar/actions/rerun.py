@@ -7,7 +7,7 @@ import luigi
 from nectar import errors
 from nectar.actions.resolve import find_root_task
 from nectar.parameters import MASK
-from nectar.runs import Root, Run, RunStore
+from nectar.runs import NewRun, Root, Run, RunStore
 from nectar.settings import Settings
 from nectar.task.closure import closure, expand
 
@@ -20,7 +20,7 @@ def tasks_again(settings: Settings, books: RunStore, run: Run, *, failed: bool) 
     Raises:
         UsageError: when they cannot be made again from what the history says of them, or none failed.
     """
-    roots = [_task(settings, run, root) for root in run.roots]
+    roots = [task_of_root(settings, run.new, root) for root in run.roots]
     if not roots:
         raise errors.UsageError(f"the history does not say what the run `{run.id}` was asked for")
     if not failed:
@@ -38,11 +38,18 @@ def tasks_again(settings: Settings, books: RunStore, run: Run, *, failed: bool) 
     return tasks
 
 
-def _task(settings: Settings, run: Run, root: Root) -> luigi.Task:
-    name = root.task.partition("(")[0].rpartition(".")[2]
+def task_of_root(settings: Settings, new: NewRun, root: Root) -> luigi.Task:
+    """Return the task that a run was asked for.
+
+    Raises:
+        UsageError: when it cannot be made again from what the history says of it.
+        ChainNotFound, TaskNotFound, ChainBroken: when it is not there any more, or cannot be imported.
+    """
+    # An alias that was asked for has another name than its class.
+    name = str(new.options.get("name") or root.task.partition("(")[0].rpartition(".")[2])
     if root.chain is None:
         raise errors.UsageError(
-            f"`{root.task}` of the run `{run.id}` is of no chain", hint="run it as you did the first time"
+            f"`{root.task}` of the run `{new.id}` is of no chain", hint="run it as you did the first time"
         )
     masked = [one for one, text in root.params.items() if text == MASK]
     if masked:

@@ -58,7 +58,7 @@ def runner_for(tasks: Sequence[luigi.Task], listener: Listener, options: Options
     """
     check(options)
     prepare(options)
-    this_run = new_run(echo=options.echo, tags=options.tags)
+    this_run = new_run(echo=options.echo, tags=options.tags, run_id=options.run_id)
     book = Bookkeeper(this_run, listener, options)
     uses = Uses()
     planned = False

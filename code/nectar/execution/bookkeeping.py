@@ -31,6 +31,8 @@ class Bookkeeper:
 
     def open(self, roots: Sequence[luigi.Task], *, planned: bool) -> None:
         """Begin the history of the run; the keys of the roots are told where the plan has found them."""
+        if self._options.run_id is not None:  # whoever gave the id has said what it was asked for
+            return
         new = NewRun(
             id=self._run.id,
             created_at=utc_now(),

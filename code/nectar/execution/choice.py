@@ -33,6 +33,9 @@ class Options:
     tags: Mapping[str, str] = field(default_factory=dict)
     echo: Echo = Echo.SAME  #: where what tasks print is shown as it comes
     source: str = "python"  #: by which way in the run came: `cli`, `python`
+    run_id: str | None = (
+        None  #: of a run that is in the books already, whose beginning need not be told; None: a new one
+    )
     parent_id: str | None = None  #: of the run that this one repeats
     root_id: str | None = None  #: of the run with which the repetitions began
 

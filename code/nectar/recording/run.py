@@ -20,9 +20,14 @@ class Run:
     echo: Echo = Echo.SAME  #: where what tasks print is shown beside their logs
 
 
-def new_run(*, echo: Echo = Echo.SAME, tags: Mapping[str, str] | None = None) -> Run:
-    """Return a run with a new id, which sorts by time."""
-    return Run(f"{utc_now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}", dict(tags or {}), echo)
+def new_run_id() -> str:
+    """Return an id that no other run has; ids sort by time."""
+    return f"{utc_now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def new_run(*, echo: Echo = Echo.SAME, tags: Mapping[str, str] | None = None, run_id: str | None = None) -> Run:
+    """Return a run with the id that it was given, else with a new one."""
+    return Run(run_id or new_run_id(), dict(tags or {}), echo)
 
 
 _current: Run | None = None

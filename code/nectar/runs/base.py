@@ -7,7 +7,7 @@ for, and `RunStoreInvalid`, when what lies there cannot be read. What a method h
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -109,6 +109,20 @@ class History(Protocol):
 
 class Queue(Protocol):
     """What servers do with runs that wait."""
+
+    def enqueue(self, new: NewRun, *, most: int | None = None) -> Run:
+        """Put a run into the queue and return it; or return the one that makes its only root's target, or waits to.
+
+        A run that repeats another one joins none. A run of this id is returned as it is, as by `create`.
+
+        Raises:
+            QueueFull: when `most` runs wait already.
+            RunExists: when the run of this id is another one.
+            UsageError: when the id cannot be one.
+        """
+
+    def states(self) -> Mapping[RunState, int]:
+        """Return how many runs there are in each state that any is in."""
 
     def claim(self, server: str, limits: Limits = NO_LIMITS, *, now: datetime) -> Run | None:
         """Take the next run from the queue: it is STARTING, and nobody else's. None when there is none to take.

@@ -117,6 +117,16 @@ class Process:
         """Return the process as a JSON value."""
         return {"host": self.host, "pid": self.pid, "start": self.start}
 
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}:{self.start or ''}"
+
+    @classmethod
+    def read(cls, text: str | None) -> Process | None:
+        """Return the process that `str` of one names, None for any other text."""
+        host, _, rest = (text or "").partition(":")
+        pid, colon, start = rest.partition(":")
+        return cls(host, int(pid), start or None) if host and colon and pid.isdecimal() else None
+
 
 @dataclass(frozen=True, slots=True)
 class Root:

@@ -10,12 +10,13 @@ from typing import Any
 import luigi
 
 from nectar import errors, settings
+from nectar.address import KEY_LENGTH, Address, prefix_of
 from nectar.parameters import MASK, is_private
 from nectar.recording.run import Run
 from nectar.records import utc_now
 from nectar.runs import Journal, NewRun, Root, RunState
 from nectar.task.base import Task, own_outputs
-from nectar.task.closure import reference
+from nectar.task.closure import output_id_of, reference
 
 log = logging.getLogger("luigi-interface")  # where luigi says what it does
 
@@ -84,7 +85,8 @@ class LuigiHistory:
 def root_of(task: luigi.Task, *, identified: bool) -> Root:
     """Return what the history says of a task that was asked for; private values are masked.
 
-    Where it is `identified`, or can be, with the place of its target.
+    Where it is `identified`, or can be, with the place of its target; one without a target has a name of that kind, by
+    which it can be asked for.
     """
     params = {
         name: MASK if is_private(parameter) else parameter.serialize(getattr(task, name))
@@ -92,12 +94,19 @@ def root_of(task: luigi.Task, *, identified: bool) -> Root:
         if getattr(task, name) is not None  # for which there is no text that every parameter reads
     }
     plain = Root(repr(task), chain_of(type(task)), params)
-    if not (identified and isinstance(task, Task)):
+    if not identified:
         return plain
     try:
-        return Root(plain.task, plain.chain, params, path_of(task), task.key, task.output_id)
+        output_id = output_id_of(task)
+        address = task.target_address() if isinstance(task, Task) else _name_of(task, output_id)
     except errors.NectarError:  # whoever carries it out says so
         return plain
+    return Root(plain.task, plain.chain, params, address.path, address.key, output_id)
+
+
+def _name_of(task: luigi.Task, output_id: str) -> Address:
+    """Return the name of a plain luigi task in the way of a target's address; nothing lies there."""
+    return Address(prefix_of(f"{type(task).__module__}.{type(task).__name__}"), output_id[:KEY_LENGTH])
 
 
 def path_of(task: luigi.Task) -> str | None:

@@ -39,6 +39,7 @@ class Lock(IntEnum):
     MIGRATE = 0x4E435401
     TAKE_IN = 0x4E435402
     CLAIM = 0x4E435403
+    ENQUEUE = 0x4E435404
 
 
 @dataclass(frozen=True, slots=True)

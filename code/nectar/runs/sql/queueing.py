@@ -1,4 +1,4 @@
-"""Hand out the runs that wait, each once; and say which of those at work have fallen silent."""
+"""Let runs wait and hand them out, each once; and say which of those at work have fallen silent."""
 
 from __future__ import annotations
 
@@ -9,15 +9,44 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, tuple_, update
 
+from nectar import errors
 from nectar.runs import lines
 from nectar.runs.asking import Limits
 from nectar.runs.sql import keeping
 from nectar.runs.sql.rows import run_of
-from nectar.runs.sql.tables import runs, tags
-from nectar.runs.values import ACTIVE, Run, RunState, to_micros
+from nectar.runs.sql.tables import roots, runs, tags
+from nectar.runs.values import ACTIVE, NewRun, Run, RunState, to_micros
 
 _ACTIVE = sorted(state.value for state in ACTIVE)
 _LOOKED_AT = 50  # runs of the queue at once
+
+
+_JOINED = [RunState.QUEUED.value, RunState.STARTING.value, RunState.RUNNING.value]  # that will make what they are to
+
+
+def enqueue(connection: Connection, new: NewRun, most: int | None) -> Run:
+    """Put a run into the queue; see `RunStore.enqueue`. Nobody else may put one there at the same time."""
+    known = connection.execute(select(runs).where(runs.c.id == new.id)).one_or_none()
+    if known is not None:
+        return keeping.create(connection, new, RunState.QUEUED)
+    path = new.roots[0].path if len(new.roots) == 1 and new.parent_id is None else None
+    if path is not None:
+        same = select(runs).join(roots, roots.c.run_id == runs.c.id).where(roots.c.path == path)
+        same = same.where(runs.c.state.in_(_JOINED)).order_by(runs.c.created_at, runs.c.id).limit(1)
+        joined = connection.execute(same).one_or_none()
+        if joined is not None:
+            return run_of(joined)
+    if most is not None:
+        waiting = select(func.count()).where(runs.c.state == RunState.QUEUED.value)
+        if connection.execute(waiting).scalar_one() >= most:
+            raise errors.QueueFull(f"{most} runs wait already", hint="ask again later")
+    return keeping.create(connection, new, RunState.QUEUED)
+
+
+def states(connection: Connection) -> dict[RunState, int]:
+    """See `RunStore.states`."""
+    counted = select(runs.c.state, func.count()).group_by(runs.c.state)
+    return {RunState(state): count for state, count in connection.execute(counted)}
 
 
 def claim(connection: Connection, server: str, limits: Limits, now: datetime, name: str) -> Run | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from nectar.runs.asking import EVERYTHING, NO_LIMITS, Filter, Limits, Page, Taken, Token
@@ -62,6 +62,13 @@ class SqlRunStore:
 
     def of_target(self, path: str, size: int = 100) -> Sequence[Run]:
         return self._database.read(lambda connection: reading.of_target(connection, path, size))
+
+    def enqueue(self, new: NewRun, *, most: int | None = None) -> Run:
+        check_run_id(new.id)
+        return self._database.write(lambda connection: queueing.enqueue(connection, new, most), Lock.ENQUEUE)
+
+    def states(self) -> Mapping[RunState, int]:
+        return self._database.read(queueing.states)
 
     def claim(self, server: str, limits: Limits = NO_LIMITS, *, now: datetime) -> Run | None:
         name = secrets.token_hex(16)
