@@ -67,6 +67,18 @@ class S3Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """How `nectar serve` listens, and what it carries out."""
+
+    host: str = "127.0.0.1"  #: the address to listen on
+    port: int = 5000
+    allowed_hosts: tuple[str, ...] = ()  #: names by which requests may address the server, beside those of this machine
+    runs: int = 2  #: that one server carries out at the same time
+    waiting: int = 1000  #: runs in the queue, after which requests for more are refused
+    drain_s: int = 30  #: seconds for runs at work to end when the server is told to end; then they are canceled
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of one project."""
 
@@ -80,6 +92,7 @@ class Settings:
     attempts_kept: int = 10  #: failed attempts whose logs are kept, for each target
     keep: tuple[str, ...] = ()  #: what `nectar gc` keeps, with all that it was made from: paths, keys, chains, tasks
     s3: S3Settings = S3Settings()
+    serve: ServeSettings = ServeSettings()
     runs_url: str | None = None  #: `sqlite:///...`, `postgresql://...`; None: SQLite in `runs_dir`
 
     @property
@@ -163,6 +176,7 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
         "task": {"drift", "identity"},
         "gc": {"keep"},
         "runs": {"url"},
+        "serve": {one.name for one in fields(ServeSettings)},
     }
     for section, keys in document.items():
         if section not in known:
@@ -188,6 +202,7 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
         shared_url=shared_url,
         publish=_choice(Publish, value("store", "publish", "NECTAR_PUBLISH", "own"), "publish", problems),
         s3=_s3(value, (store_url, shared_url or ""), environ, problems),
+        serve=_serve(value, problems),
         runs_url=_runs_url(str(value("runs", "url", "NECTAR_RUNS", "")), root, problems),
         durability=_choice(
             Durability, value("store", "durability", "NECTAR_DURABILITY", "group"), "durability", problems
@@ -279,6 +294,21 @@ def _s3(
         single_writer=bool(yes_or_no("single_writer")),
         cache_mib=count("cache_mib"),
     )
+
+
+def _serve(value: Callable[[str, str, str, object], Any], problems: list[str]) -> ServeSettings:
+    default = ServeSettings()
+
+    def given(key: str) -> Any:
+        return value("serve", key, f"NECTAR_SERVE_{key.upper()}", getattr(default, key))
+
+    numbers = {key: _count(given(key), key, problems) for key in ("port", "runs", "waiting", "drain_s")}
+    if numbers["port"] > 65535:
+        problems.append(f"`port` is `{numbers['port']}`, not a number up to 65535")
+    if numbers["runs"] < 1:
+        problems.append("`runs` is `0`: a server that carries out nothing serves nobody")
+    hosts = _texts(given("allowed_hosts"), "allowed_hosts", problems)
+    return ServeSettings(host=str(given("host")), allowed_hosts=hosts, **numbers)
 
 
 def _store_url(text: str, root: Path, environ: Mapping[str, str], problems: list[str]) -> str:

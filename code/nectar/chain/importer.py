@@ -37,13 +37,14 @@ def main(request: dict[str, Any]) -> None:
     os.chdir(root)
     project.bind(Path(root))
     process = os.getpid()
-    answer = _import(ChainName.parse(request["chain"]), root)
+    answer = import_and_tell(ChainName.parse(request["chain"]), root)
     if os.getpid() == process:  # the module may have forked: one answer is enough
         _send(channel, answer)
     os._exit(0)
 
 
-def _import(chain: ChainName, root: str) -> dict[str, object]:
+def import_and_tell(chain: ChainName, root: str) -> dict[str, object]:
+    """Import a chain in this process and return the answer of an importer: the description, or what is broken."""
     started_ns = time.time_ns()
     try:
         description = _describe(chain, root)

@@ -28,6 +28,8 @@ COMMANDS = {
     "cancel": ("nectar.cli.history", "Stop a run."),
     "rerun": ("nectar.cli.history", "Run again what an earlier run was asked for."),
     "diff": ("nectar.cli.history", "Say what two runs did differently."),
+    "serve": ("nectar.cli.serving", "Serve the chains over HTTP."),
+    "token": ("nectar.cli.serving", "Make, list and revoke tokens for the server."),
     "path": ("nectar.cli.targets", "Print where a task's output lies."),
     "verify": ("nectar.cli.targets", "Check that targets have the bytes that their records say."),
     "adopt": ("nectar.cli.targets", "Write a record for a target that another tool made."),

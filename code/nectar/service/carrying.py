@@ -1,0 +1,69 @@
+"""Carry one run of the queue out, in the process that was started for it; see `nectar.service.carrier`."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+import luigi
+
+from nectar import errors, settings
+from nectar.actions.history import opened
+from nectar.actions.rerun import task_of_root, tasks_again
+from nectar.actions.run import Options, runner_for
+from nectar.errors import ExitCode
+from nectar.execution.outcome import Event
+from nectar.recording.capture import Echo
+from nectar.runs import Journal, NewRun, RunState
+
+
+def carry_out(new: NewRun) -> int:
+    """Carry a run out, and return its exit code, which is that of `nectar run`.
+
+    What happens is written to the run's journal, this process first: so it can be seen whether it is there.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    journal = Journal(settings.current().journals_dir, new.id)
+    journal.state(RunState.STARTING)
+    try:
+        tasks = _tasks(new)
+    except (errors.NectarError, KeyboardInterrupt) as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        journal.state(
+            RunState.CANCELED if stopped else RunState.FAILURE,
+            error="it was interrupted" if stopped else str(error).splitlines()[0],
+        )
+        return int(ExitCode.INTERRUPTED if stopped else type(error).exit_code)  # type: ignore[union-attr]
+    finally:
+        journal.close()
+    options = Options(
+        executor=new.executor,
+        workers=new.workers or 1,
+        tags=new.tags,
+        echo=Echo.NO,
+        source=new.source,
+        run_id=new.id,
+        parent_id=new.parent_id,
+        root_id=new.root_id,
+    )
+    try:
+        return int(runner_for(tasks, _nobody, options).execute().exit_code)
+    except errors.NectarError as error:  # it is in the journal
+        return int(type(error).exit_code)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+
+
+def _tasks(new: NewRun) -> list[luigi.Task]:
+    if new.options.get("failed") and new.parent_id is not None:
+        with opened(settings.current()) as books:
+            return tasks_again(settings.current(), books, books.run(new.parent_id), failed=True)
+    return [task_of_root(settings.current(), new, root) for root in new.roots]
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _nobody(event: Event) -> None:
+    """Listen to nothing: the journal has it."""

@@ -1,0 +1,61 @@
+"""The one shape of every answer: `{"data": ..., "message": ..., "status": ...}`, its status that of the response.
+
+The shape and its words are datanectar's (https://github.com/madconsulting/datanectar). An error has `code`, `hint`,
+`field`, all faults under `errors`, and the id of the request.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, g, jsonify
+
+from nectar import errors
+
+SUCCESS = "success"
+
+
+def answer(data: Any, *, status: int = 200, message: str = SUCCESS) -> Response:
+    """Return the answer to a request that was carried out."""
+    response = jsonify({"data": data, "message": message, "status": status})
+    response.status_code = status
+    return response
+
+
+def refusal(error: errors.NectarError) -> Response:
+    """Return the answer to a request that was not carried out, and why."""
+    told: dict[str, Any] = {"message": error.message, "code": error.code, "hint": error.hint}
+    if isinstance(error, errors.InvalidParameters):
+        told["errors"] = [{"field": one.field, "message": one.message, "hint": one.hint} for one in error.problems]
+        told["field"] = error.problems[0].field if error.problems else None
+    response = refused(error.http_status, **told)
+    if isinstance(error, errors.QueueFull | errors.ServerBusy | errors.StoreError | errors.RunStoreError):
+        response.headers["Retry-After"] = "5"
+    if isinstance(error, errors.NotAuthenticated):
+        response.headers["WWW-Authenticate"] = 'Bearer realm="nectar"'
+    return response
+
+
+def refused(
+    status: int,
+    *,
+    message: str,
+    code: str,
+    hint: str | None = None,
+    field: str | None = None,
+    errors: list[dict[str, Any]] | None = None,
+) -> Response:
+    """Return an answer that tells what is wrong with a request."""
+    document = {
+        "data": None,
+        "message": message,
+        "status": status,
+        "code": code,
+        "hint": hint,
+        "field": field,
+        "errors": errors or [],
+        "request_id": g.get("request_id"),
+    }
+    response = jsonify(document)
+    response.status_code = status
+    return response

@@ -1,0 +1,164 @@
+"""Serve a service by waitress, until it is told to end.
+
+The numbers for waitress are measured: so it held 10,000 clients, and 900 that send their headers slowly.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import secrets
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+from waitress.task import ErrorTask
+
+from nectar import errors
+from nectar.service.whole import Service
+from nectar.web.app import BODY_LIMIT, make_app
+
+THREADS = 16  #: that answer requests; half of them may be taken by streams of events
+HEADER_LIMIT = 64 << 10  #: bytes of a request's line and headers
+
+
+class _Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
+    """The answer to what is no request, or too large for one, in the shape of all answers."""
+
+    def execute(self) -> None:
+        fault = self.request.error
+        request_id = secrets.token_hex(8)
+        document = {
+            "data": None,
+            "message": str(fault.reason).lower(),
+            "status": fault.code,
+            "code": "body-too-large" if fault.code == 413 else "bad-request",
+            "hint": f"send {BODY_LIMIT >> 20} MiB at most" if fault.code == 413 else None,
+            "field": None,
+            "errors": [],
+            "request_id": request_id,
+        }
+        body = json.dumps(document).encode("ascii")
+        self.status = f"{fault.code} {fault.reason}"
+        self.response_headers += [
+            ("Content-Type", "application/json"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Request-Id", request_id),
+        ]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    error_task_class = _Refusal
+
+
+def check_closed(service: Service, host: str) -> None:
+    """Make sure that a server which others can reach is closed to them.
+
+    Raises:
+        UsageError: when it would listen on more than this machine's own address without tokens and names.
+    """
+    if _is_own(host):
+        return
+    lacking = []
+    if not any(token.revoked_at is None for token in service.books.tokens()):
+        lacking.append("make a token: `nectar token create NAME --scope run`")
+    if not service.settings.serve.allowed_hosts:
+        lacking.append("name the hosts by which it is addressed: `allowed_hosts` in `[serve]`")
+    if lacking:
+        raise errors.UsageError(f"`{host}` can be reached from other machines", hint="; ".join(lacking))
+
+
+def _is_own(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(service: Service, host: str, port: int, listening: Callable[[str], None]) -> None:
+    """Answer requests until SIGTERM or SIGINT; then take no more runs, and end when those at work have.
+
+    `listening` is told the URL once requests are answered; port 0 takes a free one. A second signal ends at once; runs
+    at work go on, and the next server finds them.
+
+    Raises:
+        UsageError: when the address is in use, cannot be listened on, or would be open to others.
+    """
+    check_closed(service, host)
+    try:
+        server = create_server(
+            make_app(service),
+            host=host,
+            port=port,
+            threads=THREADS,
+            ident=None,
+            connection_limit=2000,
+            channel_timeout=20,
+            asyncore_use_poll=True,
+            max_request_body_size=BODY_LIMIT + 1,  # waitress refuses what is as large as this
+            max_request_header_size=HEADER_LIMIT,
+            clear_untrusted_proxy_headers=True,
+            backlog=4096,
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise errors.UsageError(
+            f"nobody can listen on `{host}`, port {port}: {reason.lower()}", hint="name another port: `--port 5001`"
+        ) from error
+    for one in getattr(server, "map", {}).values() if hasattr(server, "map") else [server]:
+        if hasattr(one, "channel_class"):
+            one.channel_class = _Channel
+    ending = _Ending(service, server)
+    with ending:
+        service.start()
+        shown = f"[{host}]" if ":" in host else host
+        listening(f"http://{shown}:{_port_of(server)}")
+        try:
+            server.run()
+        except SystemExit:
+            pass
+        finally:
+            server.close()
+
+
+def _port_of(server: Any) -> int:
+    return int(getattr(server, "effective_port", None) or server.effective_listen[0][1])
+
+
+class _Ending:
+    """How the server ends: the first signal lets it finish, the second does not."""
+
+    def __init__(self, service: Service, server: Any) -> None:
+        self._service, self._server = service, server
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Ending:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise SystemExit
+        self._asked = True
+        threading.Thread(target=self._drain, name="nectar-drain", daemon=True).start()
+
+    def _drain(self) -> None:
+        """Requests are still answered meanwhile: who waits for a run sees how it ends."""
+        self._service.supervisor.drain(self._service.settings.serve.drain_s)
+        main = threading.main_thread().ident
+        if main is not None:
+            signal.pthread_kill(main, signal.SIGTERM)  # which waits in a system call

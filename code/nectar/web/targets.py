@@ -1,0 +1,180 @@
+"""The targets: record, files, a look at the first rows, and the runs that had to do with one."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from flask import Blueprint, Flask, Response, url_for
+from werkzeug.routing import BaseConverter, ValidationError
+
+from nectar import errors
+from nectar.actions.show import show
+from nectar.actions.targets import Place
+from nectar.address import Address
+from nectar.records import PARAMS_NAME, RECORD_NAME, STDERR_NAME, STDOUT_NAME
+from nectar.service.whole import Service
+from nectar.stores import Reader, State, open_store, stores_in_use
+from nectar.web import values
+from nectar.web.envelope import answer
+
+ROWS = 20  #: of a preview, unless more are asked for
+LOOKED_AT = 1 << 20  #: bytes that a preview reads at most
+_BLOCK = 1 << 16
+_TYPES = {  # by suffix: what a browser may show; all else it stores
+    "txt": "text/plain; charset=utf-8",
+    "log": "text/plain; charset=utf-8",
+    "md": "text/plain; charset=utf-8",
+    "csv": "text/plain; charset=utf-8",
+    "tsv": "text/plain; charset=utf-8",
+    "jsonl": "text/plain; charset=utf-8",
+    "json": "application/json",
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+}
+
+
+class _TargetConverter(BaseConverter):
+    """The address of a target in a path."""
+
+    part_isolating = False
+    regex = r"[^/].*?/[0-9a-f]{32}"
+
+    def to_python(self, value: str) -> Address:
+        address = Address.read(value)
+        if address is None or address.path != value:
+            raise ValidationError
+        return address
+
+    def to_url(self, value: Any) -> str:
+        return str(value)
+
+
+def install(app: Flask) -> None:
+    """Let routes of an application name targets."""
+    app.url_map.converters["target"] = _TargetConverter
+
+
+def blueprint(service: Service) -> Blueprint:
+    """Return the routes under `/api/targets`."""
+    routes = Blueprint("targets", __name__)
+
+    @routes.get("/api/targets/<target:address>")
+    def one(address: Address) -> Response:
+        values.options(())
+        place = _place(address)
+        shown = show(place).to_json()
+        record = place.store.inspect(address).record
+        names = [entry.name for entry in record.files] if record is not None else []
+        files = [
+            {"name": name, "url": url_for("targets.download", address=address, name=name, _external=True)}
+            for name in names
+        ]
+        return answer(shown | {"files": files})
+
+    @routes.get("/api/targets/<target:address>/files/<path:name>")
+    def download(address: Address, name: str) -> Response:
+        values.options(())
+        reader, size = _file(address, name)
+        suffix = name.rpartition(".")[2].lower()
+        response = Response(_blocks(_opened(reader, address, name)), content_type=_TYPES.get(suffix, _OTHER))
+        if size is not None:
+            response.content_length = size
+        kind = "inline" if suffix in _TYPES else "attachment"
+        response.headers.set("Content-Disposition", kind, filename=name.rpartition("/")[2])
+        return response
+
+    @routes.get("/api/targets/<target:address>/preview/<path:name>")
+    def preview(address: Address, name: str) -> Response:
+        rows = values.number(values.options(("rows",)), "rows", ROWS, least=1, most=1000)
+        reader, _ = _file(address, name)
+        with _opened(reader, address, name) as file:
+            return answer({"target": address.path, "name": name} | _preview(name, file, rows))
+
+    @routes.get("/api/targets/<target:address>/history")
+    def history(address: Address) -> Response:
+        given = values.options(("limit",))
+        found = service.books.of_target(address.path, values.number(given, "limit", 100, least=1, most=1000))
+        runs = [run.to_json() | {"url": url_for("runs.one", run_id=run.id, _external=True)} for run in found]
+        return answer({"target": address.path, "runs": runs})
+
+    return routes
+
+
+_OTHER = "application/octet-stream"
+_BESIDE = (PARAMS_NAME, RECORD_NAME, STDOUT_NAME, STDERR_NAME)
+
+
+def _place(address: Address) -> Place:
+    """Return the first store of the settings that has a complete target there, else the one that comes first."""
+    own = open_store()
+    for store in (own, *(one for one in stores_in_use() if one.url != own.url)):
+        if store.inspect(address).complete:
+            return Place(store, address)
+    return Place(own, address)
+
+
+def _file(address: Address, name: str) -> tuple[Reader, int | None]:
+    """Return the files of a target that is complete, and the size of one of them where its record tells it.
+
+    Raises:
+        TargetNotFound: when it is not complete, or has no such file.
+    """
+    place = _place(address)
+    found = place.store.inspect(address)
+    if not found.complete or found.record is None:
+        state = "is not there" if found.state is State.MISSING else f"is {found.state.value}"
+        raise errors.TargetNotFound(f"the target `{address}` {state}", hint="POST to its task to have it made")
+    sizes = {entry.name: entry.size for entry in found.record.files}
+    if name not in sizes and name not in _BESIDE:
+        listed = ", ".join(f"`{one}`" for one in (*sizes, *_BESIDE))
+        raise errors.TargetNotFound(f"`{address}` has no file `{name[:100]}`", hint=f"there is {listed}")
+    return place.store.reader(address), sizes.get(name)
+
+
+def _opened(reader: Reader, address: Address, name: str) -> BinaryIO:
+    try:
+        return reader.open(name)
+    except FileNotFoundError as error:
+        raise errors.TargetNotFound(f"`{address}` has no file `{name}`", hint="another tool made the target") from error
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while block := file.read(_BLOCK):
+            yield block
+
+
+def _preview(name: str, file: BinaryIO, rows: int) -> dict[str, Any]:
+    """Return the first rows, or lines, of a file, as its suffix says; libraries for tables are not needed for it."""
+    suffix = name.rpartition(".")[2].lower()
+    raw = file.read(LOOKED_AT)
+    if suffix not in ("txt", "log", "md", "csv", "tsv", "jsonl", "json") or b"\0" in raw:
+        return {"kind": "none", "columns": None, "rows": [], "more": True}
+    more = len(raw) == LOOKED_AT
+    lines = raw.decode("utf-8", "replace").splitlines()
+    if more:
+        lines = lines[:-1]  # it may be half a line
+    if suffix in ("csv", "tsv"):
+        table = list(itertools.islice(csv.reader(lines, delimiter="\t" if suffix == "tsv" else ","), rows + 2))
+        return {
+            "kind": "table",
+            "columns": table[0] if table else [],
+            "rows": table[1 : rows + 1],
+            "more": more or len(table) > rows + 1,
+        }
+    found: list[Any] = lines[:rows]
+    if suffix == "jsonl":
+        found = [_value(line) for line in found]
+    return {"kind": "lines", "columns": None, "rows": found, "more": more or len(lines) > rows}
+
+
+def _value(line: str) -> Any:
+    try:
+        return json.loads(line, parse_constant=str)  # answers are JSON, which has no NaN
+    except (ValueError, RecursionError):
+        return line
