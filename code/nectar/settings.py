@@ -73,6 +73,7 @@ class ServeSettings:
     host: str = "127.0.0.1"  #: the address to listen on
     port: int = 5000
     allowed_hosts: tuple[str, ...] = ()  #: names by which requests may address the server, beside those of this machine
+    proxy: str | None = None  #: address of a proxy whose X-Forwarded-Proto and X-Forwarded-Host are believed
     runs: int = 2  #: that one server carries out at the same time
     waiting: int = 1000  #: runs in the queue, after which requests for more are refused
     drain_s: int = 30  #: seconds for runs at work to end when the server is told to end; then they are canceled
@@ -308,7 +309,8 @@ def _serve(value: Callable[[str, str, str, object], Any], problems: list[str]) -
     if numbers["runs"] < 1:
         problems.append("`runs` is `0`: a server that carries out nothing serves nobody")
     hosts = _texts(given("allowed_hosts"), "allowed_hosts", problems)
-    return ServeSettings(host=str(given("host")), allowed_hosts=hosts, **numbers)
+    proxy = str(given("proxy") or "") or None
+    return ServeSettings(host=str(given("host")), allowed_hosts=hosts, proxy=proxy, **numbers)
 
 
 def _store_url(text: str, root: Path, environ: Mapping[str, str], problems: list[str]) -> str:

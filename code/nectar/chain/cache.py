@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import sys
+from datetime import date
 from pathlib import Path
 
 from nectar.chain.description import ChainDescription
@@ -28,11 +29,14 @@ def load(settings: Settings, chain: ChainName) -> ChainDescription | None:
     """Return the description that was kept; None where there is none or it may no longer be true.
 
     It is true while Python, Nectar and luigi have the same versions and each file of the project that the import
-    loaded has the same time and size. A file that is no such document counts as none.
+    loaded has the same time and size, and for a day: a default may be the day of the import. A file that is no such
+    document counts as none.
     """
     try:
         document = json.loads(_place(settings, chain).read_bytes())
         if document["made_by"] != _made_by() or document["chain"] != chain.path or chain.file not in document["files"]:
+            return None
+        if document["day"] != _day():
             return None
         for file, stamp in document["files"].items():
             status = os.stat(os.path.join(settings.root, file))
@@ -54,6 +58,7 @@ def save(settings: Settings, chain: ChainName, imported: Imported) -> None:
     document = {
         "made_by": _made_by(),
         "chain": chain.path,
+        "day": _day(),
         "files": {file: list(stamp) for file, stamp in imported.files.items()},
         "description": imported.description.to_json(),
     }
@@ -77,6 +82,10 @@ def _write(place: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             draft.unlink()
         raise
+
+
+def _day() -> str:
+    return date.today().isoformat()  # noqa: DTZ011  as a chain's `date.today()` says it
 
 
 @functools.cache

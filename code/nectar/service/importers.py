@@ -30,6 +30,8 @@ from nectar.settings import Settings
 ANSWER_S = 30.0  #: seconds that an answer may take
 MOST = 8  #: templates at the same time
 IDLE_S = 600.0  #: seconds after which a template that nobody asks is ended
+QUARTER_S = 900  #: a template does not outlive it: `default=date.today()` is what the day was when it was imported
+PRECISE = ("minute", "second")  #: types of parameters whose defaults are too old in the same quarter of an hour
 
 _PACKAGES = Path(__file__).resolve().parents[2]  # the folder from which `nectar` was imported
 _BLOCK = 1 << 16
@@ -57,7 +59,8 @@ class _Template:
             if "files" not in told:
                 raise broken_error(BrokenChain(chain.path, self._ending(), ""))
             self._files = {file: tuple(stamp) for file, stamp in told["files"].items()}
-            self._settled = told["settled"] is True
+            self._settled = told["settled"] is True and not _has_precise_default(told["description"])
+            self._quarter = time.time() // QUARTER_S
         except BaseException:
             self.end()
             raise
@@ -69,8 +72,8 @@ class _Template:
         return f"the import took longer than {LIMIT_S:g} s, or ended the process with exit code {code}"
 
     def is_current(self) -> bool:
-        """Say whether the process is there, and has imported what the files are now."""
-        if not self._settled or self._process.poll() is not None:
+        """Say whether the process is there, and has imported what the files, and the time, are now."""
+        if not self._settled or self._process.poll() is not None or self._quarter != time.time() // QUARTER_S:
             return False
         try:
             for file, stamp in self._files.items():
@@ -185,6 +188,11 @@ class Importers:
             gone = [self._slots.pop(one) for one in dict.fromkeys([*surplus, *idle])]
         _end_all(gone)
         return slot
+
+
+def _has_precise_default(description: Mapping[str, Any]) -> bool:
+    parameters = [one for task in description["tasks"] for one in task["parameters"]]
+    return any(one["type"] in PRECISE and one["default"] is not None for one in parameters)
 
 
 def _end_all(slots: list[_Slot]) -> None:

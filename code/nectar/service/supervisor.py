@@ -142,6 +142,7 @@ class Supervisor:
             self._books.advance(run.id, RunState.CRASHED, at=utc_now(), error=reason)
             return
         self._children[run.id] = child
+        log.info("run %s started, process %d: %r", run.id, child.pid, [root.task for root in run.roots])
 
     def _reap(self) -> None:
         """Note how processes ended."""
@@ -152,10 +153,11 @@ class Supervisor:
         for run_id in ended:
             run = self._books.run(run_id)
             if run.state is RunState.CANCELING:
-                self._books.advance(run_id, RunState.CANCELED, at=utc_now(), error="it was canceled")
+                run = self._books.advance(run_id, RunState.CANCELED, at=utc_now(), error="it was canceled")
             elif not run.state.final:
                 error = self._ending(run_id, self._children[run_id].returncode)
-                self._books.advance(run_id, RunState.CRASHED, at=utc_now(), error=error)
+                run = self._books.advance(run_id, RunState.CRASHED, at=utc_now(), error=error)
+            log.info("run %s ended: %s %r", run_id, run.state.value, run.error or "")
             del self._children[run_id]
             self._output_of(run_id).unlink(missing_ok=True)
 

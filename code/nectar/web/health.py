@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from flask import Blueprint, Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -15,6 +17,8 @@ from nectar.runs import RunState
 from nectar.service.whole import Service
 from nectar.web import values
 from nectar.web.envelope import answer
+
+log = logging.getLogger(__name__)
 
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
@@ -72,8 +76,10 @@ def count(app: Flask, service: Service) -> CollectorRegistry:
         route = request.url_rule.rule if request.url_rule is not None else "none"
         method = request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
         requests.labels(method, route, str(response.status_code)).inc()
-        if "began" in g:
-            seconds.labels(method, route).observe(time.perf_counter() - g.began)
+        took_s = time.perf_counter() - g.began
+        seconds.labels(method, route).observe(took_s)
+        # Without the query: it has people's parameters, and should anybody send one there, a token.
+        log.info("%s %s %d %.1f ms", method, quote(request.path), response.status_code, took_s * 1000)
         return response
 
     return registry

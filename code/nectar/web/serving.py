@@ -105,6 +105,7 @@ def serve(service: Service, host: str, port: int, listening: Callable[[str], Non
             max_request_body_size=BODY_LIMIT + 1,  # waitress refuses what is as large as this
             max_request_header_size=HEADER_LIMIT,
             clear_untrusted_proxy_headers=True,
+            **_behind(service.settings.serve.proxy),
             backlog=4096,
         )
     except (OSError, ValueError) as error:
@@ -126,6 +127,13 @@ def serve(service: Service, host: str, port: int, listening: Callable[[str], Non
             pass
         finally:
             server.close()
+
+
+def _behind(proxy: str | None) -> dict[str, Any]:
+    """Return what makes waitress believe a proxy how clients address it."""
+    if proxy is None:
+        return {}
+    return {"trusted_proxy": proxy, "trusted_proxy_headers": {"x-forwarded-proto", "x-forwarded-host"}}
 
 
 def _port_of(server: Any) -> int:
