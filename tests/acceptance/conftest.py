@@ -195,6 +195,12 @@ def project(tmp_path: Path) -> Project:
     return made
 
 
+@pytest.fixture(scope="module")
+def module_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project without chains, for all tests of a module."""
+    return Project(tmp_path_factory.mktemp("module") / "project")
+
+
 @pytest.fixture(scope="session")
 def pattern(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """What `made_project` and `made` are copied from; no test touches it."""

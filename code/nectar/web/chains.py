@@ -185,7 +185,7 @@ def _of_type(service: Service, chain_type: str, task: str) -> ChainName:
         names = {one.name for chain in chains for one in chain.tasks}
         hint = errors.did_you_mean(task, names) or "GET /api/chains lists the tasks"
         raise errors.TaskNotFound(f"no task `{task[:100]}` in the chains of type `{chain_type[:100]}`", hint=hint)
-    listed = _listed("it is in", [one.name for one in found])
+    listed = _listed("it is in", [one.path for one in found])
     raise errors.TaskNotFound(f"several chains of type `{chain_type}` have a task `{task}`", hint=f"{listed}: name one")
 
 
