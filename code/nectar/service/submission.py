@@ -11,6 +11,7 @@ from nectar import errors
 from nectar.actions.history import Told
 from nectar.address import Address
 from nectar.chain.finder import ChainName
+from nectar.parameters import MASK
 from nectar.recording.run import new_run_id
 from nectar.records import utc_now
 from nectar.runs import NewRun, Root, Run, RunState, RunStore
@@ -69,7 +70,7 @@ def submit(
     if answer["complete"]:
         return Submitted(path, output, _made_by(books, new), complete=True, joined=False)
     if answer["complete"] is None:
-        found = store_of(answer["store"]).inspect(_address(path), answer["outputs"])
+        found = store_of(answer["store"]).inspect(Address.parse(path), answer["outputs"])
         if found.complete and found.record is not None:
             return Submitted(path, output, found.record.run_id or None, complete=True, joined=False)
     run = books.enqueue(new, most=most_waiting)
@@ -92,6 +93,12 @@ def submit_again(books: RunStore, told: Told, *, failed: bool, most_waiting: int
     if not old.roots or any(root.chain is None for root in old.roots):
         raise errors.UsageError(
             f"the run `{old.id}` was asked for tasks that are of no chain", hint="run it as you did the first time"
+        )
+    masked = sorted({name for root in old.roots for name, text in root.params.items() if text == MASK})
+    if masked:
+        named = ", ".join(f"`{name}`" for name in masked)
+        raise errors.UsageError(
+            f"the books do not hold the private {named}", hint="use `nectar run`, and give it there"
         )
     new = replace(
         old.new,
@@ -122,7 +129,3 @@ def _made_by(books: RunStore, new: NewRun) -> str:
     books.advance(new.id, RunState.RUNNING, at=utc_now())
     books.advance(new.id, RunState.SUCCESS, at=utc_now())
     return new.id
-
-
-def _address(path: str) -> Address:
-    return Address.parse(path)

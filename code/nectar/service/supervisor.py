@@ -15,13 +15,14 @@ import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 from nectar import errors
 from nectar.actions.cancel import cancel
 from nectar.actions.history import note_the_dead
 from nectar.records import utc_now
-from nectar.runs import NO_LIMITS, Filter, Limits, Run, RunState, RunStore, is_alive, this_process
+from nectar.runs import NO_LIMITS, Filter, Limits, Process, Run, RunState, RunStore, is_alive, this_process
 from nectar.settings import Settings
 
 LOOK_S = 0.2  #: between two looks at the queue, the journals and the processes
@@ -48,6 +49,7 @@ class Supervisor:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="nectar-supervisor", daemon=True)
         self._looked_for_dead_at = float("-inf")
+        self._adopted = 0  # runs at work that a server started which is there no more
         self._quiet_since = True  # nothing went wrong at the last look
 
     def start(self) -> None:
@@ -112,9 +114,10 @@ class Supervisor:
         if time.monotonic() - self._looked_for_dead_at > DEAD_S:
             self._looked_for_dead_at = time.monotonic()
             note_the_dead(self._books, self._settings)
+            self._adopted = sum(map(_is_orphan, self._books.stale(utc_now(), timedelta(0))))
         self._reap()
         self._cancel()
-        while not self.draining and len(self._children) < self._at_once:
+        while not self.draining and len(self._children) + self._adopted < self._at_once:
             run = self._books.claim(self._name, self._limits, now=utc_now())
             if run is None:
                 return
@@ -188,3 +191,9 @@ class Supervisor:
     def _output_of(self, run_id: str) -> Path:
         """Return the file of what a run's process prints beside its tasks: it is told where the process dies."""
         return self._settings.runs_dir / "output" / f"{run_id}.log"
+
+
+def _is_orphan(run: Run) -> bool:
+    """Say whether a run is carried out on this host, and the server that started it is gone."""
+    server = Process.read(run.server)
+    return server is not None and server.host == socket.gethostname() and is_alive(server) is False

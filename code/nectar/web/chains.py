@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from flask import Blueprint, Response, request, url_for
 
@@ -114,9 +115,8 @@ def _run(service: Service, chain: ChainName, task: str) -> Response:
 
 def _submitted(submitted: Submitted) -> dict[str, Any]:
     run_id = submitted.run_id
-    chain = f"{submitted.path}/{submitted.output}"
+    chain = quote(f"{submitted.path}/{submitted.output}")  # its slashes stay, as the contract prints them
     return {
-        # The address stands as it is, as the contract prints it: nothing in it needs percent signs.
         "status_url": f"{request.host_url}api/chainstatus?chain={chain}",
         "expires_in": LINK_S,
         "run_id": run_id,

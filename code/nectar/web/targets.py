@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 from flask import Blueprint, Flask, Response, url_for
 from werkzeug.routing import BaseConverter, ValidationError
@@ -51,7 +52,7 @@ class _TargetConverter(BaseConverter):
         return address
 
     def to_url(self, value: Any) -> str:
-        return str(value)
+        return quote(str(value))
 
 
 def install(app: Flask) -> None:
@@ -81,7 +82,9 @@ def blueprint(service: Service) -> Blueprint:
         values.options(())
         reader, size = _file(address, name)
         suffix = name.rpartition(".")[2].lower()
-        response = Response(_blocks(_opened(reader, address, name)), content_type=_TYPES.get(suffix, _OTHER))
+        file = _opened(reader, address, name)
+        response = Response(_blocks(file), content_type=_TYPES.get(suffix, _OTHER))
+        response.call_on_close(file.close)  # also where nobody reads it, as after a HEAD
         if size is not None:
             response.content_length = size
         kind = "inline" if suffix in _TYPES else "attachment"
@@ -144,9 +147,8 @@ def _opened(reader: Reader, address: Address, name: str) -> BinaryIO:
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while block := file.read(_BLOCK):
-            yield block
+    while block := file.read(_BLOCK):
+        yield block
 
 
 def _preview(name: str, file: BinaryIO, rows: int) -> dict[str, Any]:
