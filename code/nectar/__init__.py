@@ -12,17 +12,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nectar.actions.plan import plan
     from nectar.actions.run import run
+    from nectar.steps import Context, Step
     from nectar.task import CODE, FileSource, LocalTask, S3Task, Task
 
 __version__ = "0.1.0"
 
-__all__ = ["CODE", "FileSource", "LocalTask", "S3Task", "Task", "__version__", "plan", "run"]
+__all__ = [
+    "CODE",
+    "Context",
+    "FileSource",
+    "LocalTask",
+    "S3Task",
+    "Step",
+    "Task",
+    "__version__",
+    "plan",
+    "run",
+]
 
 _HOMES = {
     "CODE": "nectar.task",
+    "Context": "nectar.steps",
     "FileSource": "nectar.task",
     "LocalTask": "nectar.task",
     "S3Task": "nectar.task",
+    "Step": "nectar.steps",
     "Task": "nectar.task",
     "plan": "nectar.actions.plan",
     "run": "nectar.actions.run",
