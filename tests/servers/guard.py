@@ -75,6 +75,8 @@ class Guarded:
     def end(self, number: int = signal.SIGKILL) -> None:
         """End the server and wait until it is gone; with another signal than SIGKILL it may take its time for that."""
         assert self._guard.stdin is not None and self._guard.stdout is not None
+        if self._guard.stdin.closed:  # this is the second time
+            return
         if number != signal.SIGKILL:
             self.send(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
