@@ -22,6 +22,7 @@ def make_app(service: Service) -> Flask:
     app = Flask("nectar", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.config["PROPAGATE_EXCEPTIONS"] = False
+    app.debug = False  # whatever FLASK_DEBUG says
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from nectar_server import NectarServer, Reply
+from nectar_server import NectarServer, Reply, serving
 from web_answers import check_headers, check_refusal, check_well, raw_exchange, request_bytes
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
@@ -178,6 +180,14 @@ def test_no_answer_tells_who_may_read_it_from_elsewhere(server: NectarServer) ->
     for path in PATHS:
         for method in ("GET", "OPTIONS"):
             check_headers(server.ask(method, path, headers=preflight))  # no `Access-Control-...` among them
+
+
+def test_debug_cannot_be_switched_on(project: Path) -> None:
+    wanted = {"FLASK_DEBUG": "1", "FLASK_ENV": "development", "NECTAR_SERVE_DEBUG": "1", "PYTHONASYNCIODEBUG": "1"}
+    with serving(project, **wanted) as server:
+        assert b"\n " not in server.get("/api/chains").raw  # in debug, Flask indents its JSON
+        for path in ("/console", "/?__debugger__=yes&cmd=resource&f=style.css", "/debug"):
+            check_refusal(server.get(path), 400, 404)
 
 
 def test_the_server_is_well_after_all_this(server: NectarServer) -> None:
