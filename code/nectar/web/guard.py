@@ -21,7 +21,8 @@ OPEN_ENDPOINTS = frozenset({"health.healthz"})  #: that need no token
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
-_HEADERS = {
+#: of every answer
+HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -51,7 +52,7 @@ def install(app: Flask, service: Service) -> None:
 
     @app.after_request
     def harden(response: Response) -> Response:
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers["X-Request-Id"] = g.get("request_id") or secrets.token_hex(8)
         response.headers.pop("Server", None)

@@ -9,53 +9,117 @@ import ipaddress
 import json
 import secrets
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask
 
 from nectar import errors
 from nectar.service.whole import Service
 from nectar.web.app import BODY_LIMIT, make_app
+from nectar.web.guard import HEADERS
 
 THREADS = 16  #: that answer requests; half of them may be taken by streams of events
 HEADER_LIMIT = 64 << 10  #: bytes of a request's line and headers
+LINGER_S = 5.0  #: seconds for which the rest of a refused request is read and ignored
+LINGER_BYTES = 100 << 20  #: of it, at most
+_BLOCK = 1 << 16
 
 
-class _Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
+#: what waitress refuses by itself: code and hint by status
+_REFUSED: dict[int, tuple[str, str | None]] = {
+    400: ("bad-request", None),
+    413: ("body-too-large", f"send {BODY_LIMIT >> 20} MiB at most"),
+    431: ("headers-too-large", f"send {HEADER_LIMIT >> 10} KiB at most, or parameters as JSON"),
+    501: ("not-implemented", "send the body as it is, or in chunks"),
+}
+
+
+class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
+    """The reader of requests, for which whatever cannot be read is refused."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # of `http://[` for an address, or a length of thousands of digits
+            raise ParsingError("it cannot be read") from error
+
+    def received(self, data: bytes) -> int:
+        consumed = int(super().received(data))
+        if self.completed:
+            # Refused, or without a body. To ask for more would make waitress take the next request for a part of it.
+            self.expect_continue = False
+        return consumed
+
+
+class _Refusal(ErrorTask):  # type: ignore[misc]
     """The answer to what is no request, or too large for one, in the shape of all answers."""
 
     def execute(self) -> None:
         fault = self.request.error
         request_id = secrets.token_hex(8)
+        code, hint = _REFUSED.get(fault.code, ("internal", None))
         document = {
             "data": None,
             "message": str(fault.reason).lower(),
             "status": fault.code,
-            "code": "body-too-large" if fault.code == 413 else "bad-request",
-            "hint": f"send {BODY_LIMIT >> 20} MiB at most" if fault.code == 413 else None,
+            "code": code,
+            "hint": hint,
             "field": None,
             "errors": [],
             "request_id": request_id,
         }
         body = json.dumps(document).encode("ascii")
         self.status = f"{fault.code} {fault.reason}"
-        self.response_headers += [
-            ("Content-Type", "application/json"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("X-Request-Id", request_id),
-        ]
+        named = {**HEADERS, "Content-Type": "application/json", "X-Request-Id": request_id}
+        self.response_headers += list(named.items())
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
+        self.channel.refused = True
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection. After a refusal it stays for what the client is still sending, which nobody looks at.
+
+    To close it at once would reset it, and many a client would see that instead of the answer
+    (https://www.rfc-editor.org/rfc/rfc9112#section-9.6).
+    """
+
+    parser_class = _Parser
     error_task_class = _Refusal
+    refused = False
+    _leaves_at: float | None = None  # by `time.monotonic`
+    _ignored = 0  # bytes
+
+    def readable(self) -> bool:
+        return self._leaves_at is not None or bool(super().readable())
+
+    def handle_close(self) -> None:
+        if not self.refused or self._leaves_at is not None:
+            super().handle_close()
+            return
+        self._leaves_at = time.monotonic() + LINGER_S
+        self.will_close = False
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:  # the client is gone
+            super().handle_close()
+
+    def handle_read(self) -> None:
+        if self._leaves_at is None:
+            super().handle_read()
+            return
+        self._ignored += len(self.recv(_BLOCK))  # which closes the connection at its end
+        if self._ignored > LINGER_BYTES or time.monotonic() > self._leaves_at:
+            self.handle_close()
 
 
 def check_closed(service: Service, host: str) -> None:
