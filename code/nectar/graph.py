@@ -8,6 +8,8 @@ from typing import Any
 
 import luigi
 
+from nectar.drawing import Picture
+from nectar.drawing.tasks import picture_of
 from nectar.task import ground
 from nectar.task.closure import closure, expand, in_order, known_requirements, reference
 
@@ -35,6 +37,14 @@ class Graph:
     def to_json(self) -> dict[str, Any]:
         """Return the graph as a JSON value."""
         return {"roots": list(self.roots), "nodes": [node.to_json() for node in self.nodes.values()]}
+
+    def picture(self) -> Picture:
+        """Return the graph as a picture, folded by family where there are many tasks."""
+        tasks = {ref: node.task for ref, node in self.nodes.items()}
+        return picture_of(tasks, {ref: node.requirements.values() for ref, node in self.nodes.items()})
+
+    def _repr_svg_(self) -> str:
+        return self.picture().svg()
 
     def tree(self) -> Iterator[tuple[str, Node, bool]]:
         """Yield `(drawing, node, seen)` for each line of the graph drawn as a tree, root first.

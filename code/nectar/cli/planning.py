@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from nectar import settings
+from nectar import errors, settings
 from nectar.cli import console
 from nectar.cli.words import CONTEXT, TaskCommand, asks_for_help, task_arguments
 
 if TYPE_CHECKING:
+    import luigi
+
     from nectar.actions.explain import Explanation
     from nectar.plans import Plan
 
@@ -60,15 +65,27 @@ def print_plan(made: Plan, module: str, *, everything: bool, as_json: bool) -> N
 
 @click.command(cls=TaskCommand, context_settings=CONTEXT)
 @console.json_option
+@click.option("--svg", "form", flag_value="svg", help="Write a picture, coloured by what a run would do.")
+@click.option("--png", "form", flag_value="png", help="Write it as PNG.")
+@click.option("--mermaid", "form", flag_value="mmd", help="Write it as a flowchart of Mermaid.")
+@click.option("--dot", "form", flag_value="dot", help="Write it for Graphviz.")
+@click.option("--out", "-o", type=click.Path(dir_okay=False), metavar="FILE", help="Where to; by default to stdout.")
 @task_arguments
-def graph(as_json: bool, chain: str, task: str, words: tuple[str, ...]) -> None:
-    """Draw what TASK stands on, each task once; no store is asked."""
+def graph(as_json: bool, form: str | None, out: str | None, chain: str, task: str, words: tuple[str, ...]) -> None:
+    """Draw what TASK stands on, each task once: as a tree, for which no store is asked, or as a picture."""
     from nectar.actions.graph import graph as make
     from nectar.actions.resolve import tasks_of
 
     if asks_for_help(settings.current(), chain, task, words):
         return
+    if form is None and out is not None:
+        raise errors.UsageError("a tree is not written to a file", hint="add `--svg`, `--png`, `--mermaid` or `--dot`")
+    if form is not None and as_json:
+        raise errors.UsageError("a picture is not JSON", hint="leave out `--json`, or the kind of picture")
     roots = tasks_of(settings.current(), chain, task, words)
+    if form is not None:
+        _write_picture(roots, form, out)
+        return
     found = make(*roots)
     if as_json:
         console.print_json(found.to_json())
@@ -77,6 +94,23 @@ def graph(as_json: bool, chain: str, task: str, words: tuple[str, ...]) -> None:
     for drawing, node, seen in found.tree():
         again = " (drawn above)" if seen and node.requirements else ""
         console.line((drawing, "dim"), console.short_name(node.task, module), (again, "dim"))
+
+
+def _write_picture(roots: Sequence[luigi.Task], form: str, out: str | None) -> None:
+    from nectar.actions.pictures import picture
+
+    if form == "png" and out is None and sys.stdout.isatty():
+        raise errors.UsageError("a terminal cannot show a PNG", hint="name a file: `-o graph.png`")
+    made = picture(*roots)
+    raw = {"svg": made.svg, "mmd": made.mermaid, "dot": made.dot}[form]().encode() if form != "png" else made.png()
+    if out is None:
+        sys.stdout.buffer.write(raw)
+        return
+    try:
+        Path(out).write_bytes(raw)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise errors.UsageError(f"`{out}` cannot be written: {reason}", hint="name another file") from error
 
 
 @click.command(cls=TaskCommand, context_settings=CONTEXT)

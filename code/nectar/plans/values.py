@@ -10,6 +10,9 @@ from typing import Any
 
 import luigi
 
+from nectar.drawing import Kind, Picture
+from nectar.drawing.tasks import picture_of
+
 
 class Action(str, Enum):
     """What would happen to a task."""
@@ -19,6 +22,9 @@ class Action(str, Enum):
     SKIP = "skip"  #: it is complete
     BLOCKED = "blocked"  #: it cannot be made: something that nobody here makes is missing
 
+
+#: in pictures
+KINDS = {Action.RUN: Kind.RUN, Action.REUSE: Kind.REUSE, Action.SKIP: Kind.DONE, Action.BLOCKED: Kind.WAITING}
 
 MAKING = frozenset({Action.RUN, Action.REUSE})  #: a new target comes of it
 
@@ -100,6 +106,15 @@ class Plan:
     def to_make(self) -> int:
         """How many tasks a new target would come of."""
         return sum(step.action in MAKING for step in self.steps)
+
+    def picture(self) -> Picture:
+        """Return the plan as a picture, coloured by what would happen, folded by family where there are many tasks."""
+        tasks = {step.ref: step.task for step in self.steps}
+        kinds = {step.ref: KINDS[step.action] for step in self.steps}
+        return picture_of(tasks, {step.ref: step.requirements for step in self.steps}, kinds)
+
+    def _repr_svg_(self) -> str:
+        return self.picture().svg()
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as a JSON value."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nectar import errors
+from nectar.drawing import Box, Kind, Picture
 from nectar.listing import Availability, Listing, Schedule, in_order, listing
 
 if TYPE_CHECKING:
@@ -112,6 +113,22 @@ class Step:
         print(found)
         return found
 
+    def dependency_graph(self) -> Picture:
+        """Return a picture of this step and all that it stands on; a notebook shows it, `save` writes it to a file.
+
+        What would run is coloured otherwise than what a context has.
+
+        Raises:
+            UsageError: when two steps have one name, or steps depend on each other in a circle.
+        """
+        steps = steps_of(self)
+        boxes = {name: Box(name, "", _kind(step, self), type(step).__name__) for name, step in steps.items()}
+        arrows = [(below.name, name) for name, step in steps.items() for below in dict.fromkeys(step.depends_on)]
+        return Picture(boxes, arrows, f"what {self.name} depends on")
+
+    def _repr_svg_(self) -> str:
+        return self.dependency_graph().svg()
+
 
 class _Data(Step):
     """A value that was there before."""
@@ -194,6 +211,12 @@ def to_run(head: Step) -> list[Step]:
             found[id(step)] = step
             stack += step.depends_on
     return list(found.values())
+
+
+def _kind(step: Step, head: Step) -> Kind:
+    if is_available(step):
+        return Kind.DONE
+    return Kind.HEAD if step is head else Kind.PLAIN
 
 
 def _availability(step: Step) -> Availability:
