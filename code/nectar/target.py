@@ -14,6 +14,8 @@ from nectar import errors
 from nectar.address import Address, check_output_name
 from nectar.stores import Reader, Staging, Store
 
+_SHOWN = 10  # rows of a file, in a notebook
+
 
 class Owner(Protocol):
     """What a target needs to know of its task."""
@@ -146,6 +148,23 @@ class Target(FileSystemTarget):
         if not os.path.exists(path):
             raise errors.MissingInput(f"`{self}` is not there", hint="run its task first: name it in `requires()`")
         return formats.load(path)
+
+    def _repr_html_(self) -> str:
+        """Show a notebook where the file lies, and how it begins."""
+        from nectar import previews
+        from nectar.drawing import tables
+
+        address = self.owner.target_address()
+        found = self.owner.target_store().inspect(address, (self.name,))
+        size = next((one.size for one in found.record.files if one.name == self.name), None) if found.record else None
+        told = tables.facts(self.name, [("target", address), ("state", found.state.value), ("bytes", size)])
+        if not found.complete:
+            return told
+        with self._reader().open(self.name) as file:
+            begins = previews.preview(self.name, file, _SHOWN)
+        if begins.kind == "table":
+            return told + tables.table(begins.columns or (), begins.rows, more=begins.more)
+        return told + (tables.lines(begins.rows, more=begins.more) if begins.kind == "lines" else "")
 
     def makedirs(self) -> None:
         """Make the folder for the file, as luigi's own target does; a staging place is there already."""

@@ -16,6 +16,9 @@ from nectar.errors import ExitCode
 STORE_CODES = frozenset(kind.code for kind in (errors.StoreError, errors.StoreUnreachable))
 
 
+_SHOWN = 50  # steps of a run, in a notebook
+
+
 class StepStatus(str, Enum):
     """How a task ended in a run."""
 
@@ -118,6 +121,18 @@ class RunResult:
     steps: tuple[StepResult, ...]
     seconds: float
     interrupted: bool = False
+
+    def _repr_html_(self) -> str:
+        """Show a notebook how the tasks ended, those first that did not end well."""
+        from nectar.drawing import tables
+
+        counts = ", ".join(f"{count:,} {status.value}" for status, count in self.counts.items() if count)
+        told = tables.facts(f"run {self.run_id}", [("steps", counts), ("seconds", f"{self.seconds:.1f}")])
+        steps = sorted(self.steps, key=lambda step: step.status in GOOD)
+        rows = [
+            (step.task, step.status.value, f"{step.seconds:.1f}", step.error or step.path) for step in steps[:_SHOWN]
+        ]
+        return told + tables.table(("task", "ended", "seconds", ""), rows, more=len(steps) > _SHOWN)
 
     @property
     def success(self) -> bool:

@@ -126,6 +126,13 @@ class Task(luigi.Task, metaclass=TaskRegister):
 
     # What luigi asks, made fast
 
+    def _repr_html_(self) -> str:
+        """Show a notebook the parameters, and where the target lies; no store is asked."""
+        from nectar.drawing import tables
+
+        address = self.target_address()
+        return tables.facts(type(self).__name__, [*self.shown_params().items(), ("target", address)])
+
     @classmethod
     def get_task_family(cls) -> str:
         """Return module and name, or what the author chose; found once a class."""

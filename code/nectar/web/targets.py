@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import itertools
-import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -16,6 +13,7 @@ from nectar import errors
 from nectar.actions.show import show
 from nectar.actions.targets import Place
 from nectar.address import Address
+from nectar.previews import preview as look
 from nectar.records import PARAMS_NAME, RECORD_NAME, STDERR_NAME, STDOUT_NAME
 from nectar.service.whole import Service
 from nectar.stores import Reader, State, open_store, stores_in_use
@@ -23,7 +21,6 @@ from nectar.web import values
 from nectar.web.envelope import answer
 
 ROWS = 20  #: of a preview, unless more are asked for
-LOOKED_AT = 1 << 20  #: bytes that a preview reads at most
 _BLOCK = 1 << 16
 _TYPES = {  # by suffix: what a browser may show; all else it stores
     "txt": "text/plain; charset=utf-8",
@@ -96,7 +93,7 @@ def blueprint(service: Service) -> Blueprint:
         rows = values.number(values.options(("rows",)), "rows", ROWS, least=1, most=1000)
         reader, _ = _file(address, name)
         with _opened(reader, address, name) as file:
-            return answer({"target": address.path, "name": name} | _preview(name, file, rows))
+            return answer({"target": address.path, "name": name} | look(name, file, rows).to_json())
 
     @routes.get("/api/targets/<target:address>/history")
     def history(address: Address) -> Response:
@@ -149,34 +146,3 @@ def _opened(reader: Reader, address: Address, name: str) -> BinaryIO:
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
     while block := file.read(_BLOCK):
         yield block
-
-
-def _preview(name: str, file: BinaryIO, rows: int) -> dict[str, Any]:
-    """Return the first rows, or lines, of a file, as its suffix says; libraries for tables are not needed for it."""
-    suffix = name.rpartition(".")[2].lower()
-    raw = file.read(LOOKED_AT)
-    if suffix not in ("txt", "log", "md", "csv", "tsv", "jsonl", "json") or b"\0" in raw:
-        return {"kind": "none", "columns": None, "rows": [], "more": True}
-    more = len(raw) == LOOKED_AT
-    lines = raw.decode("utf-8", "replace").splitlines()
-    if more:
-        lines = lines[:-1]  # it may be half a line
-    if suffix in ("csv", "tsv"):
-        table = list(itertools.islice(csv.reader(lines, delimiter="\t" if suffix == "tsv" else ","), rows + 2))
-        return {
-            "kind": "table",
-            "columns": table[0] if table else [],
-            "rows": table[1 : rows + 1],
-            "more": more or len(table) > rows + 1,
-        }
-    found: list[Any] = lines[:rows]
-    if suffix == "jsonl":
-        found = [_value(line) for line in found]
-    return {"kind": "lines", "columns": None, "rows": found, "more": more or len(lines) > rows}
-
-
-def _value(line: str) -> Any:
-    try:
-        return json.loads(line, parse_constant=str)  # answers are JSON, which has no NaN
-    except (ValueError, RecursionError):
-        return line
