@@ -17,6 +17,7 @@ from luigi.mock import MockTarget
 
 import nectar
 from nectar import errors, settings
+from nectar.actions.plan import listed
 from nectar.address import Address
 from nectar.plans import Action, Force, Prepared, Why, make_plan
 from nectar.records import RECORD_NAME, FileEntry, Record, utc_now
@@ -439,3 +440,29 @@ def test_a_plan_is_plain_data(nodes):
     document = prepared.plan.to_json()
     assert sum(document["counts"].values()) == len(document["steps"]) == len(prepared.plan.steps)
     assert all(isinstance(value, (str, int, list, dict, type(None))) for value in document["steps"][0].values())
+
+
+def test_a_plan_can_be_listed_as_steps_are_the_head_last(tmp_path):
+    class WaterTask(nectar.Task):
+        def run(self):
+            self.dump("water")
+
+    class SaltTask(nectar.Task):
+        grams = luigi.IntParameter(default=5)
+
+        def requires(self):
+            return WaterTask()
+
+        def run(self):
+            self.dump("salt")
+
+    class DinnerTask(luigi.WrapperTask):
+        def requires(self):
+            return [SaltTask(), WaterTask()]
+
+    with settings.overridden(root=tmp_path, store_url=(tmp_path / "store").as_uri()):
+        before = listed([DinnerTask()]).splitlines()[2:]
+        nectar.run(WaterTask(), echo=False)
+        between = listed([DinnerTask()]).splitlines()[2:]
+    assert before == ["[ ] (>) WaterTask", "[ ] (>) SaltTask(grams=5)", "[x] (H) DinnerTask"]
+    assert between == ["[*] ( ) WaterTask", "[ ] (>) SaltTask(grams=5)", "[x] (H) DinnerTask"]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import luigi
 
-from nectar.plans import Plan, make_plan
+from nectar.graph import make_graph
+from nectar.listing import Availability, Schedule, in_order, listing
+from nectar.plans import Action, Plan, make_plan
+from nectar.plans.values import MAKING
 
 
 def plan(*tasks: luigi.Task) -> Plan:
@@ -15,3 +20,31 @@ def plan(*tasks: luigi.Task) -> Plan:
         StoreUnreachable: when a store cannot answer.
     """
     return make_plan(tasks).plan
+
+
+def listed(tasks: Sequence[luigi.Task]) -> str:
+    """Return the plan of each task as `Step.execution_plan` lists steps: by names, each with what it needs before it.
+
+    Raises: as `plan`.
+    """
+    graph = make_graph(tasks)
+    steps = {step.ref: step for step in make_plan(tasks).plan.steps}
+    texts = []
+    for head in graph.roots:
+        rows = []
+        for ref in in_order(head, lambda one: list(graph.nodes[one].requirements.values())):
+            step = steps.get(ref)
+            there = Availability.MISSING  # or nobody looked: it lies behind what is complete
+            if step is not None and step.action is Action.SKIP:
+                there = Availability.AVAILABLE
+            elif step is not None and step.path is None:
+                there = Availability.NOWHERE
+            runs = Schedule.RUN if step is not None and step.action in MAKING else Schedule.NO_RUN
+            rows.append((_short(graph.nodes[ref].task), there, Schedule.HEAD if ref == head else runs))
+        texts.append(str(listing(rows)))
+    return "\n".join(texts)
+
+
+def _short(task: str) -> str:
+    name, _, params = task.partition("(")
+    return f"{name.rpartition('.')[2]}({params}" if params.strip(")") else name.rpartition(".")[2]

@@ -26,15 +26,22 @@ _STYLES = {"run": "good", "reuse": "good", "skip": "dim", "blocked": "bad"}
 @click.command(cls=TaskCommand, context_settings=CONTEXT)
 @console.json_option
 @click.option("--all", "everything", is_flag=True, help="List complete tasks, too.")
+@click.option("--style", type=click.Choice(["plan", "steps"]), default="plan", help="`steps` lists as `Step` does.")
 @task_arguments
-def plan(as_json: bool, everything: bool, chain: str, task: str, words: tuple[str, ...]) -> None:
+def plan(as_json: bool, everything: bool, style: str, chain: str, task: str, words: tuple[str, ...]) -> None:
     """Say what a run of TASK would do, and do nothing."""
+    from nectar.actions.plan import listed
     from nectar.actions.plan import plan as make
     from nectar.actions.resolve import tasks_of
 
     if asks_for_help(settings.current(), chain, task, words):
         return
     roots = tasks_of(settings.current(), chain, task, words)
+    if style == "steps":
+        if as_json:
+            raise errors.UsageError("a listing is not JSON", hint="leave out `--json`, or `--style steps`")
+        click.echo(listed(roots))
+        return
     print_plan(make(*roots), type(roots[0]).__module__, everything=everything, as_json=as_json)
 
 
