@@ -23,7 +23,7 @@ class Filter:
     until: datetime | None = None  #: created before
     path: str | None = None  #: of a root's target
     key: str | None = None  #: of a root's target
-    text: str | None = None  #: somewhere in its id, roots, tags or error; case does not count
+    text: str | None = None  #: somewhere in its id, roots, tags (where these are long: at the start) or error; any case
 
     def to_json(self) -> dict[str, Any]:
         """Return the filter as a JSON value, equal for equal filters."""

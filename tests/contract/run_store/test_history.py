@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import string
 from datetime import timedelta
 
@@ -189,3 +190,17 @@ def test_every_answer_is_json(books: RunStore) -> None:
     for one in (books.steps(run.id)[0], books.attempts(run.id)[0]):
         assert one.to_json()["run_id"] == run.id
     assert moment(0) + timedelta(0) == books.events(run.id)[1].at
+
+
+def test_a_run_is_found_by_texts_that_are_longer_than_an_index_takes(books: RunStore) -> None:
+    # No index can make them shorter: 10,000 characters of which each takes four bytes, and none follows from others.
+    long = "".join(map(chr, random.Random(1).choices(range(0x20000, 0x2A000), k=10_000)))
+    task, tags = f"LongTask(text={long})", {f"name {long}": f"value {long}"}
+    new = new_run("run-long", roots=(Root(task, "etl/long", {"text": long}),), tags=tags)
+    assert books.create(new).new == new == books.run(new.id).new
+    for wanted in (Filter(task=task), Filter(tags=tags), Filter(task=task, tags=tags, chain="etl/long")):
+        assert [run.id for run in books.list(wanted).rows] == [new.id]
+    other = long[:-1] + "x"
+    for wanted in (Filter(task=f"LongTask(text={other})"), Filter(tags={f"name {long}": f"value {other}"})):
+        assert not books.list(wanted).rows
+    assert [run.id for run in books.list(Filter(text="longtask(")).rows] == [new.id]

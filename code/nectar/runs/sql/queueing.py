@@ -13,7 +13,7 @@ from nectar import errors
 from nectar.runs import lines
 from nectar.runs.asking import Limits
 from nectar.runs.sql import keeping
-from nectar.runs.sql.rows import run_of
+from nectar.runs.sql.rows import LONGEST_TAG, run_of, searched
 from nectar.runs.sql.tables import roots, runs, tags
 from nectar.runs.values import ACTIVE, NewRun, Run, RunState, to_micros
 
@@ -62,7 +62,8 @@ def claim(connection: Connection, server: str, limits: Limits, now: datetime, na
         return None
     active = _active_tags(connection, limits)
     for row in _waiting(connection):
-        if limits.tags and limits.blocks(json.loads(row.document)["tags"], active):
+        tagged = json.loads(row.document)["tags"] if limits.tags else {}
+        if limits.blocks({name: searched(value, LONGEST_TAG) for name, value in tagged.items()}, active):
             continue
         at = to_micros(now)
         taken = {"state": RunState.STARTING.value, "server": server, "claim": name, "heard_at": at}

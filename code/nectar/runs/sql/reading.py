@@ -13,7 +13,16 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, or_, select, tupl
 
 from nectar import errors
 from nectar.runs.asking import Filter, Page
-from nectar.runs.sql.rows import attempt_of, event_of, json_text, run_of, step_of
+from nectar.runs.sql.rows import (
+    LONGEST_TAG,
+    LONGEST_TASK,
+    attempt_of,
+    event_of,
+    json_text,
+    run_of,
+    searched,
+    step_of,
+)
 from nectar.runs.sql.tables import attempts, events, roots, runs, schema, steps, tags
 from nectar.runs.values import Attempt, Event, Run, Step, to_micros
 
@@ -84,7 +93,7 @@ def _in_order(wanted: Filter) -> tuple[Select[Any], ColumnElement[int], ColumnEl
     few, only those of the page are looked at.
     """
     statement, led_by = select(runs), runs
-    left = dict(wanted.tags)
+    left = {searched(name, LONGEST_TAG): searched(value, LONGEST_TAG) for name, value in wanted.tags.items()}
     if left:
         name, value = left.popitem()
         led_by = tags
@@ -101,6 +110,7 @@ def _in_order(wanted: Filter) -> tuple[Select[Any], ColumnElement[int], ColumnEl
         statement = statement.where(select(tagged.c.run_id).where(same).exists())
     for name in ("chain", "task", "path", "key"):
         asked = getattr(wanted, name)
+        asked = searched(asked, LONGEST_TASK) if name == "task" and asked is not None else asked
         if asked is not None and not (name == "chain" and led_by is roots):
             rooted = roots.alias()
             statement = statement.where(runs.c.id.in_(select(rooted.c.run_id).where(rooted.c[name] == asked)))

@@ -24,12 +24,23 @@ from nectar.runs.values import (
     to_micros,
 )
 
+# An entry of an index of PostgreSQL has room for 2,704 bytes, and a character takes up to four of them.
+LONGEST_TASK = 500  #: characters of a task that stand in the index
+LONGEST_TAG = 250  #: characters of a tag's name, and of its value
+
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
 def json_text(value: Any) -> str:
     """Return a JSON value as text, equal for equal values."""
     return _encode(value)
+
+
+def searched(text: str, longest: int) -> str:
+    """Return by what a text is found: itself; where it is longer, its beginning and a digest, equal for equal texts."""
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}... {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def digest_of(new: NewRun) -> str:
@@ -54,14 +65,20 @@ def rows_of(new: NewRun) -> tuple[dict[str, Any], list[dict[str, Any]], list[dic
             "position": position,
             "created_at": created_at,
             "chain": root.chain,
-            "task": root.task,
+            "task": searched(root.task, LONGEST_TASK),
             "path": root.path,
             "key": root.key,
         }
         for position, root in enumerate(new.roots)
     ]
     tags = [
-        {"run_id": new.id, "name": name, "value": value, "created_at": created_at} for name, value in new.tags.items()
+        {
+            "run_id": new.id,
+            "name": searched(name, LONGEST_TAG),
+            "value": searched(value, LONGEST_TAG),
+            "created_at": created_at,
+        }
+        for name, value in new.tags.items()
     ]
     return run, roots, tags
 
