@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -47,7 +48,7 @@ def serve(host: str | None, port: int | None, runs: int | None) -> int:
         finder.find(current.chains_dir)  # which says what is missing
     service = Service(current)
     try:
-        listen(service, given.host, given.port, _say_where)
+        listen(service, given.host, given.port, _say_where, lambda count: _say_what_is_left(count, given.drain_s))
     finally:
         service.close()
     return int(ExitCode.OK)
@@ -56,6 +57,14 @@ def serve(host: str | None, port: int | None, runs: int | None) -> int:
 def _say_where(url: str) -> None:
     console.line((f"serving {url}/api/chains", "bold"), err=True)
     console.line(("Ctrl-C ends it when the runs at work have ended", "dim"), err=True)
+
+
+def _say_what_is_left(count: int, drain_s: int) -> None:
+    """Say why the server does not end yet; nobody reads it where the terminal is gone, and it ends all the same."""
+    if count:
+        waits = f"waiting up to {drain_s} s for {console.count_text(count, 'run')} at work"
+        with contextlib.suppress(console.NobodyReads):
+            console.line((f"{waits}; Ctrl-C again leaves that to the next server", "dim"), err=True)
 
 
 @click.group()
@@ -77,7 +86,10 @@ def token() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def create(name: str, scope: str, as_json: bool) -> int:
-    """Make a token, and print its secret: it is kept nowhere, and never shown again."""
+    """Make a token, and print its secret.
+
+    The secret is kept nowhere, and never shown again.
+    """
     from nectar.actions.tokens import create_token
 
     if not name.strip() or len(name) > 100 or not name.isprintable():

@@ -146,11 +146,13 @@ def _is_own(host: str) -> bool:
         return False
 
 
-def serve(service: Service, host: str, port: int, listening: Callable[[str], None]) -> None:
+def serve(
+    service: Service, host: str, port: int, listening: Callable[[str], None], ending: Callable[[int], None]
+) -> None:
     """Answer requests until SIGTERM or SIGINT; then take no more runs, and end when those at work have.
 
-    `listening` is told the URL once requests are answered; port 0 takes a free one. A second signal ends at once; runs
-    at work go on, and the next server finds them.
+    `listening` is told the URL once requests are answered; port 0 takes a free one. `ending` is told, after the first
+    signal, how many runs are at work. A second signal ends at once; runs at work go on, and the next server finds them.
 
     Raises:
         UsageError: when the address is in use, cannot be listened on, or would be open to others.
@@ -175,13 +177,13 @@ def serve(service: Service, host: str, port: int, listening: Callable[[str], Non
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise errors.UsageError(
-            f"nobody can listen on `{host}`, port {port}: {reason.lower()}", hint="name another port: `--port 5001`"
+            f"nobody can listen on `{host}`, port {port}: {reason.lower()}",
+            hint="name another port, such as `--port 5001`; 0 takes a free one",
         ) from error
     for one in getattr(server, "map", {}).values() if hasattr(server, "map") else [server]:
         if hasattr(one, "channel_class"):
             one.channel_class = _Channel
-    ending = _Ending(service, server)
-    with ending:
+    with _Ending(service, server, ending):
         service.start()
         shown = f"[{host}]" if ":" in host else host
         listening(f"http://{shown}:{_port_of(server)}")
@@ -207,8 +209,8 @@ def _port_of(server: Any) -> int:
 class _Ending:
     """How the server ends: the first signal lets it finish, the second does not."""
 
-    def __init__(self, service: Service, server: Any) -> None:
-        self._service, self._server = service, server
+    def __init__(self, service: Service, server: Any, told: Callable[[int], None]) -> None:
+        self._service, self._server, self._told = service, server, told
         self._asked = False
         self._before: dict[int, Any] = {}
 
@@ -230,6 +232,7 @@ class _Ending:
 
     def _drain(self) -> None:
         """Requests are still answered meanwhile: who waits for a run sees how it ends."""
+        self._told(self._service.supervisor.at_work)
         self._service.supervisor.drain(self._service.settings.serve.drain_s)
         main = threading.main_thread().ident
         if main is not None:
