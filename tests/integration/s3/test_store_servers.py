@@ -35,12 +35,20 @@ where_signatures_are_looked_at = pytest.mark.parametrize("s3_endpoint", ["radosg
 @one_server_is_enough
 def test_without_the_permission_to_ask_for_an_object_nothing_is_missing(bench: Bench) -> None:
     address, store = bench.made(), bench.store()
-    with bench.faults(Rule(FORBIDDEN, methods=("HEAD",))):
+    with bench.faults(Rule(FORBIDDEN, methods=("HEAD", "GET"))):
         for wanted in (address, new_address()):
             with unreachable(r"get objects(.|\n)*s3:GetObject(.|\n)*s3:ListBucket"):
                 store.present([wanted])
         with unreachable("s3:GetObject"):
             store.inspect(address)
+
+
+@one_server_is_enough
+def test_the_first_look_at_a_target_that_is_missing_is_one_request(bench: Bench) -> None:
+    with bench.elsewhere() as other:
+        before = len(other.requests)
+        assert other.store().present([new_address()]) == set()
+        assert len(other.requests) == before + 1
 
 
 LISTING: dict[str, Callable[[S3Store, Address], object]] = {

@@ -60,6 +60,33 @@ def test_the_objects_of_a_page_are_those_that_boto3_reads(objects: list[tuple[st
     assert (left["IsTruncated"], left["CommonPrefixes"]) == (False, [{"Prefix": "a/"}])
 
 
+#: an object as each of these writes it
+WRITTEN = {
+    "AWS": "<Contents><Key>a/b &amp; c</Key><LastModified>2026-11-20T20:00:00.000Z</LastModified>"
+    "<ETag>&quot;e&quot;</ETag><ChecksumAlgorithm>CRC32</ChecksumAlgorithm><ChecksumAlgorithm>SHA256</ChecksumAlgorithm>"
+    "<ChecksumType>FULL_OBJECT</ChecksumType><Size>7</Size><StorageClass>STANDARD</StorageClass></Contents>",
+    "radosgw": "<Contents><Key>a/b &amp; c</Key><LastModified>2026-11-20T20:00:00.000Z</LastModified>"
+    "<ETag>&quot;e&quot;</ETag><Size>7</Size><StorageClass>STANDARD</StorageClass><Type>Normal</Type></Contents>",
+    "indented": "<Contents>\n  <Key>a/b &amp; c</Key>\n  <LastModified>2026-11-20T20:00:00.000Z</LastModified>\n"
+    "  <ETag>&quot;e&quot;</ETag>\n  <Size>7</Size>\n</Contents>\n",
+}
+
+
+@pytest.mark.parametrize("server", WRITTEN)
+def test_what_servers_add_to_an_object_does_not_keep_it_from_being_read(server: str) -> None:
+    body = page([], more=WRITTEN[server] * 2)
+    found, rest = taken(body)
+    assert found == by_boto3(body) == [("a/b & c", 7, '"e"', "2026-11-20T20:00:00.000Z")] * 2
+    assert b"<Contents>" not in rest
+
+
+def test_keys_that_are_encoded_are_decoded_once() -> None:
+    keys = ("a/b", "a%2Fb", "a+b", "a b", "100%", "\u00e4/\n", "%")
+    rows = "".join(WRITTEN["AWS"].replace("a/b &amp; c", urllib.parse.quote_plus(key, safe="")) for key in keys)
+    found, _ = taken(page([], encoded=True, more=rows))
+    assert tuple(key for key, *_ in found) == keys
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -22,6 +22,7 @@ from nectar.stores.s3.presence import present
 
 PREFIX = "chains/etl/flights_chain/LoadTask"
 FIVE = ("log/stderr.log", "log/stdout.log", "out.txt", "params.txt", "record.json")
+MORE = ("a.csv", "b.csv", "c.csv", "d.csv")
 KEYS = 16**32
 
 _Item = TypeVar("_Item")
@@ -97,6 +98,23 @@ class Bucket(Requests):
         return index < len(self.objects) and self.objects[index] == key
 
 
+class SomeShort(Bucket):
+    """A server that fills most of its pages, but not all, as one does that keeps the names in several places."""
+
+    def __init__(self, objects: Iterable[str]) -> None:
+        super().__init__(objects)
+        self.source = random.Random(1)
+
+    def list_page(self, prefix: str, /, *, after: str, delimiter: str = "", most: int = 1000) -> Page:
+        with self._guard:
+            most -= self.source.choice([0, 0, 0, 0, 0, 0, self.source.randrange(25, 150)])
+        return super().list_page(prefix, after=after, delimiter=delimiter, most=most)
+
+    def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item], /) -> list[_Result]:
+        self.rounds += 1
+        return list(map(function, items))  # one after the other: which pages are short is no chance
+
+
 class HugeBucket(Requests):
     """A bucket with five objects in each of many targets, none of which is made before it is asked for."""
 
@@ -146,8 +164,24 @@ def test_ten_thousand_targets_take_about_a_request_a_thousand_objects():
     there = keys(10_000)
     bucket = Bucket(objects(there))
     assert present(addresses(there), bucket) == naive(addresses(there), bucket)
-    assert bucket.sum <= 57
-    assert bucket.rounds <= 14
+    assert bucket.sum <= 53
+    assert bucket.rounds <= 5
+
+
+def test_targets_of_several_sizes_take_about_a_request_a_thousand_objects_all_the_same():
+    there, source = keys(10_000), random.Random(3)
+    bucket = Bucket(there_is for key in there for there_is in objects([key], [*MORE[source.randrange(5) :], *FIVE]))
+    assert present(addresses(there), bucket) == naive(addresses(there), bucket)
+    assert bucket.sum <= 1.08 * len(bucket.objects) / 1000
+    assert bucket.rounds <= 6
+
+
+def test_a_server_that_does_not_fill_each_page_is_asked_in_few_more():
+    there = keys(10_000)
+    bucket = SomeShort(objects(there))
+    assert present(addresses(there), bucket) == naive(addresses(there), bucket)
+    assert bucket.sum <= 58
+    assert bucket.rounds <= 7
 
 
 def test_ten_thousand_targets_of_which_none_is_there_take_one_request():
@@ -160,7 +194,7 @@ def test_targets_without_a_record_are_listed_as_those_with_one():
     there = keys(10_000)
     bucket = Bucket(objects(there, FIVE[:-1]))
     assert present(addresses(there), bucket) == {}
-    assert bucket.sum <= 48
+    assert bucket.sum <= 43
 
 
 def test_ten_targets_in_a_prefix_of_a_million_take_ten_requests():
@@ -222,7 +256,7 @@ def test_keys_that_are_not_spread_evenly_are_listed_all_the_same():
     some = [f"000{key[3:]}" for key in keys(10_000)] + keys(10_000, 2)
     bucket = Bucket(objects(some))
     assert len(present(addresses(some), bucket)) == 20_000
-    assert bucket.sum <= 150
+    assert bucket.sum <= 110
 
 
 def test_keys_that_differ_in_their_last_digits_only_are_listed():

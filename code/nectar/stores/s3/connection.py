@@ -186,13 +186,17 @@ class Connection:
                     return failures.refused(self.bucket, explained)
         return failures.refused(self.bucket, rejected)
 
+    def knows_bucket(self) -> bool:
+        """Say whether an answer has proved lately that the bucket is there."""
+        return time.monotonic() - self.live().seen_at < _SEEN_S
+
     def check_bucket(self) -> None:
         """Make sure that an object which a HEAD did not find is missing from a bucket that is there.
 
         Raises:
             StoreUnreachable: when it is the bucket that is missing.
         """
-        if time.monotonic() - self.live().seen_at < _SEEN_S:
+        if self.knows_bucket():
             return
         try:
             self.call("head_bucket")

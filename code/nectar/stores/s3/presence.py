@@ -5,14 +5,18 @@ that one, jumps over whatever lies between (other targets, the thousand files of
 listing never needs more requests than asking one by one, whatever else the prefix holds.
 
 Which of the two comes next is estimated: keys are hexadecimal digits of a digest, so a page covers about as much of
-the key space as the pages before it did. Where that reaches a second wanted key, a page is listed. Long ranges are
-listed in several places at once; each of them costs half a page more, as its last page reaches into the next range.
+the key space as the pages before it did. Where that reaches a second wanted key, a page is listed.
+
+Long ranges are listed in several places at once. Where the wanted records lie as evenly as those of a whole plan do, so
+many objects from each to the next, a range is cut where pages end, and what is left free there costs one request in
+twenty-five. Elsewhere each cut costs half a page, as the last page reaches into the next range.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 import operator
 import re
 from bisect import bisect_left, bisect_right
@@ -26,7 +30,12 @@ from nectar.records import RECORD_NAME
 PAGE = 1000  #: objects; the most that S3 lists in one answer
 _FEW = 4  #: as many targets of a prefix are asked for without a look at the prefix
 _AT_ONCE = 32  #: no prefix is divided where so many ranges are being listed
-_LONG = 7  #: pages; what takes less than twice as many is not divided
+_LONG = 7  #: pages; what takes less than twice as many is not divided, unless it is known where pages end
+_SHORT = 3  #: pages; what is cut where pages end has at least so many, lest much is left free in each
+#: Of such a stretch so much is left free at its end at least, as some servers do not fill every page, and at most, lest
+#: more pages are needed than without the cut.
+_LEAST_FREE, _MOST_FREE = 0.04, 0.05
+_ENOUGH_GAPS = 32  #: tell how evenly records lie
 #: As many targets in a row are asked for because of an estimate, then a page is listed to correct it; four times as
 #: many, up to a bound, after each page that answered only one target, as that confirms the estimate.
 _TRUST, _MOST_TRUST = 8, 256
@@ -92,7 +101,8 @@ def present(addresses: Iterable[Address], ask: Asking) -> dict[Address, str]:
         ranges = [part.beginning_with_a_page(single) for part in _divided(ranges)]
         ranges = [part for part in ranges if part]
         seen = ask.map(functools.partial(_list_one_page, ask), ranges)
-        ranges = [part.seen(page, found, single) for part, page in zip(ranges, seen, strict=True)]
+        left = [part.seen(page, found, single) for part, page in zip(ranges, seen, strict=True)]
+        ranges = [part for part in left if part]
     if single:
         etags = ask.head_all(single)
         found.update((record, etag) for record, etag in zip(single, etags, strict=True) if etag is not None)
@@ -107,10 +117,37 @@ class _Wanted:
     records: list[str]  #: keys of objects, ascending
     positions: list[float] = field(init=False)  #: of each in the key space
     known: frozenset[str] = field(init=False)
+    gaps: int = 0  #: from one record to the next one, seen so far
+    objects: int = 0  #: in these gaps
+    squares: int = 0  #: the sum over these gaps of their objects, squared
 
     def __post_init__(self) -> None:
         self.positions = [self.position(record) for record in self.records]
         self.known = frozenset(self.records)
+
+    def note(self, gaps: Sequence[int]) -> None:
+        """Take in how many objects lie from one record to the next one."""
+        self.gaps += len(gaps)
+        self.objects += sum(gaps)
+        self.squares += sum(gap * gap for gap in gaps)
+
+    def on_whole_pages(self, records: int, pieces: int) -> int | None:
+        """Return how many records in a row nearly fill whole pages, so that `records` make at most so many pieces.
+
+        None where they lie too unevenly to know. What is left free is twice the deviation to be expected of the sum of
+        so many gaps, whose mean is known from those that were seen.
+        """
+        if self.gaps < _ENOUGH_GAPS:
+            return None
+        mean = self.objects / self.gaps
+        variance = max(0.0, self.squares / self.gaps - mean * mean)
+        least = max(_SHORT, math.ceil(records * mean / PAGE / pieces))
+        for pages in range(least, max(least + 1, _LONG)):
+            room = pages * PAGE
+            free = max(_LEAST_FREE * room, 2 * math.sqrt(room / mean * variance * (1 + room / self.objects)))
+            if free <= _MOST_FREE * room:
+                return int((room - free) / mean)
+        return None
 
     def position(self, key: str) -> float:
         """Return where an object lies in the key space, a whole number below 16 ** 12; never descending."""
@@ -130,6 +167,7 @@ class _Seen:
     etags: dict[str, str]  #: by the record's key
     first: int  #: the first record of the range that the page did not reach
     covered: float  #: how much of the key space the page covers
+    gaps: Sequence[int] = ()  #: objects from one of the range's records to the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +209,17 @@ class _Range:
         return max(1.0, _LONG * min(1.0, pages * (self.width or 0.0) / space)) if space else _LONG
 
     def divided(self, pieces: int, begins: Sequence[int]) -> list[_Range]:
-        """Return ranges of equally many pages."""
-        cuts = [begins[len(begins) * piece // pieces] for piece in range(1, pieces)]
+        """Return some ranges, at most so many: cut where pages end, otherwise of equally many pages."""
+        if pieces < 2:
+            return [self]
+        stretch = self.wanted.on_whole_pages(self.end - self.first, pieces)
+        if stretch is not None:
+            return self.cut(range(self.first + stretch, self.end, stretch))
+        pieces = min(pieces, int(len(begins) / self.long(len(begins))))
+        return self.cut([begins[len(begins) * piece // pieces] for piece in range(1, pieces)])
+
+    def cut(self, cuts: Iterable[int]) -> list[_Range]:
+        """Return the ranges between some records."""
         bounds = itertools.pairwise([self.first, *cuts, self.end])
         return [replace(self, first=first, end=end, due=self.due or first > self.first) for first, end in bounds]
 
@@ -188,6 +235,7 @@ class _Range:
             single += self.wanted.records[self.first : self.end]
             return replace(self, first=self.end)
         found.update(page.etags)
+        self.wanted.note(page.gaps)
         width = page.covered if self.width is None else (self.width + page.covered) / 2
         trust = min(4 * self.trust, _MOST_TRUST) if page.first == self.first + 1 else _TRUST
         return replace(self, first=page.first, width=width, trust=trust, due=False)
@@ -202,8 +250,7 @@ def _divided(ranges: Sequence[_Range]) -> list[_Range]:
     expected = max(1, sum(map(len, begins)))
     divided = []
     for part, pages in zip(ranges, begins, strict=True):
-        pieces = min(int(len(pages) / part.long(len(pages))), _AT_ONCE * len(pages) // expected)
-        divided += part.divided(pieces, pages) if pieces > 1 else [part]
+        divided += part.divided(_AT_ONCE * len(pages) // expected, pages)
     return divided
 
 
@@ -222,7 +269,9 @@ def _list_one_page(ask: Asking, part: _Range) -> _Seen | None:
     reached = bisect_right(records, keys[-1], part.first, part.end) if keys else part.first
     if reached == part.first:
         return None
-    return _Seen(etags, reached, part.wanted.position(_last_answered(keys, part)) - part.wanted.positions[part.first])
+    covered = part.wanted.position(_last_answered(keys, part)) - part.wanted.positions[part.first]
+    places = [bisect_left(keys, record) for record in records[part.first : reached]]
+    return _Seen(etags, reached, covered, list(map(operator.sub, places[1:], places)))
 
 
 def _last_answered(keys: Sequence[str], part: _Range) -> str:

@@ -47,6 +47,7 @@ from nectar.stores.s3.shipping import Shipper
 from nectar.stores.s3.users import Users
 
 RECIPES = ".recipes"
+_FEW = 32  # records that may as well be read as asked for
 
 
 class S3Store:
@@ -387,7 +388,9 @@ class _Asking:
         self.map = client.map
 
     def head_all(self, keys: list[str], /) -> list[str | None]:
-        answers = self._client.do_all([Head(key) for key in keys])
+        # To a GET the server says whether the object is missing or the bucket, which is one more question after a HEAD.
+        ask = Head if len(keys) > _FEW or self._client.connection.knows_bucket() else Get
+        answers = self._client.do_all([ask(key) for key in keys])
         return [answer.etag if isinstance(answer, Found) else None for answer in answers]
 
 
