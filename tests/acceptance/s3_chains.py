@@ -124,6 +124,26 @@ class AllTask(luigi.WrapperTask):
     def requires(self):
         return [SmallTask(number=number) for number in range(self.count)]
 """
+#: as many; the worker that is at one of them is killed, once
+HURT = """
+import os, pathlib, signal
+
+class HurtTask(nectar.Task):
+    retry_count = 2
+    number = luigi.IntParameter()
+    def run(self):
+        bait = pathlib.Path("bait")
+        if self.number == 60 and bait.exists():
+            bait.unlink()
+            print("soon gone", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.dump(f"hurt {self.number}")
+
+class AllTask(luigi.WrapperTask):
+    count = luigi.IntParameter()
+    def requires(self):
+        return [HurtTask(number=number) for number in range(self.count)]
+"""
 #: a sink over many leaves that looks at a few of them; another `turn` is another sink over the same ones
 SCALE = """
 class LeafTask(nectar.Task):

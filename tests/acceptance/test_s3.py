@@ -18,7 +18,7 @@ pytest_plugins = ["s3_fixtures"]
 pytest.register_assert_rewrite("s3_cloud")
 
 from guard import free_port  # noqa: E402
-from s3_chains import FAILING, HELD, MANY, MIXED, MIXED_TASKS, PINNED, ROUNDED, WORD  # noqa: E402
+from s3_chains import FAILING, HELD, HURT, MANY, MIXED, MIXED_TASKS, PINNED, ROUNDED, WORD  # noqa: E402
 from s3_cloud import LIMIT_S, digests, files_of, machine_with_bucket, statuses  # noqa: E402
 from s3_proxy import S3Proxy  # noqa: E402
 
@@ -343,6 +343,37 @@ def test_a_small_task_takes_few_requests(cloud, record_property, options):
         record_property("requests", {" ".join(kind): count for kind, count in sorted(counts.items())})
         assert len(proxy.requests) <= 20 * A_TASK + A_RUN, counts
         assert counts["PUT", ".leases"] == counts["PUT", "record.json"] == counts["PUT", "out.txt"] == 20
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["inline", "processes"])
+def test_the_leases_of_a_batch_are_taken_and_its_targets_looked_at_together(cloud, options):
+    cloud.project.chain("etl/many_chain", MANY)
+    with S3Proxy(cloud.endpoint) as proxy:
+        machine = cloud.elsewhere(cloud.project.root, proxy.endpoint)
+        machine.end(*options, "etl/many_chain", "AllTask", "--count", "100")
+        counts = kinds(proxy.requests)
+        at_once = proxy.traffic().most_at_once
+    assert counts["PUT", ".leases"] == counts["PUT", "record.json"] == counts["DELETE", ".leases"] == 100
+    assert counts["HEAD", "record.json"] <= 25, counts
+    assert at_once >= 16
+    assert not [name for name in cloud.names() if "/.leases/" in name]
+
+
+def test_what_a_killed_worker_held_is_made_by_another_at_once(cloud):
+    cloud.project.chain("etl/hurt_chain", HURT)
+    (cloud.project.root / "bait").touch()
+    with S3Proxy(cloud.endpoint) as proxy:
+        machine = cloud.elsewhere(cloud.project.root, proxy.endpoint)
+        end = machine.end("--workers", "2", "etl/hurt_chain", "AllTask", "--count", "100")
+        counts = kinds(proxy.requests)
+    assert not (cloud.project.root / "bait").exists()
+    attempts = Counter(step["attempts"] for step in end["steps"])
+    assert attempts == {1: 100, 2: 1}, "of the batch only the task that was at work has failed"
+    # Whoever waits for the end of a lease looks at it again and again.
+    assert 0 < counts["GET", ".leases"] <= 100, counts
+    assert not [name for name in cloud.names() if "/.leases/" in name]
+    logs = [cloud.get(name) for name in cloud.names() if "/.attempts/" in name and name.endswith("/stdout.log")]
+    assert logs.count(b"soon gone\n") == 1
 
 
 def test_each_input_takes_one_look_at_its_record_and_one_at_its_bytes(cloud, tmp_path):

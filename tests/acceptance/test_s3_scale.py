@@ -28,7 +28,7 @@ CHAIN = "etl/scale_chain"
 #: what a run or a plan asks besides: about the root, what a failed attempt left, and whether recipes are kept
 BESIDES = 8
 MOST_IN_GROUP = 128  #: attempts that a worker commits together, at most
-MANY = [200, pytest.param(5_000, marks=pytest.mark.stress)]
+MANY = [400, pytest.param(5_000, marks=pytest.mark.stress)]
 
 
 @pytest.fixture(autouse=True)
@@ -85,12 +85,12 @@ def kill_half_way(cloud, proxy, count):
         wait_until(lambda: not proxy.connections, "its workers end with it")
 
 
-def let_leases_go(cloud):
-    """Remove what would end by itself half a minute later."""
-    left = [name for name in cloud.names() if "/.leases/" in name]
-    for name in left:
-        cloud.s3.delete_object(Bucket=cloud.bucket, Key=name)
-    return len(left)
+def leases(cloud):
+    return sum("/.leases/" in name for name in cloud.names())
+
+
+def looks_at_leases(requests):
+    return sum(one.method == "GET" and "/.leases/" in one.path for one in requests)
 
 
 @pytest.mark.parametrize("count", MANY)
@@ -102,12 +102,16 @@ def test_a_run_that_was_killed_half_way_is_resumed_and_a_finished_one_costs_next
     kill_half_way(cloud, proxy, count)
     there = records(cloud)
     assert count // 2 <= len(there) < count
-    assert let_leases_go(cloud) <= 2 * MOST_IN_GROUP
+    left = leases(cloud)
+    assert left <= 2 * MOST_IN_GROUP
     record_property("half", f"{len(there)} in {time.perf_counter() - began:.1f} s, {len(proxy.requests)} requests")
 
     began, before = time.perf_counter(), len(proxy.requests)
     counts = run(cloud, count)
     assert (counts["succeeded"], counts["skipped"]) == (count + 1 - len(there), len(there))
+    # Whoever waits for the end of a lease looks at it again and again; that these were killed is seen at once.
+    assert looks_at_leases(proxy.requests[before:]) <= left
+    assert leases(cloud) == 0
     record_property("resumed", f"{time.perf_counter() - began:.1f} s, {len(proxy.requests) - before} requests")
     after = records(cloud)
     assert len(after) == count + 1

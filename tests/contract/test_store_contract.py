@@ -373,6 +373,24 @@ def test_leases_on_different_addresses_do_not_meet(store: Store, address: Addres
         lease.release()
 
 
+def test_the_leases_on_many_addresses_are_had_together_but_those_that_another_has(
+    store: Store, address: Address
+) -> None:
+    taken, *free = [Address(address.prefix, f"{number:032x}") for number in range(5)]
+    theirs = store.lease(taken)
+    assert theirs is not None
+    leases = store.lease_all([taken, *free])
+    assert leases[0] is None
+    held = [lease for lease in leases if lease is not None]
+    assert len(held) == 4 and not any(lease.lost or lease.taken_over for lease in held)
+    assert store.lease_all([taken, *free]) == [None] * 5
+    store.release_all(held)
+    again = store.lease_all([taken, *free])
+    assert [lease is None for lease in again] == [True, False, False, False, False]
+    store.release_all([theirs, *(lease for lease in again if lease is not None)])
+    assert store.lease_all([]) == []
+
+
 def test_who_holds_a_lease_can_commit_abandon_and_quarantine(store: Store, address: Address, finish: Finish) -> None:
     lease = store.lease(address)
     assert lease is not None

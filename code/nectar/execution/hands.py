@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,12 @@ from luigi.event import Event as LuigiEvent
 from luigi.task import DynamicRequirements
 
 from nectar import errors
+from nectar.address import Address
+from nectar.execution.ahead import Ahead
 from nectar.execution.jobs import AtWork, Job, Report, ReportKind, Tell, now
 from nectar.recording import leases
 from nectar.recording.group import Group, grouped
+from nectar.stores import Store
 from nectar.task import Task
 from nectar.task.base import own_outputs, split_outputs
 from nectar.task.closure import is_wrapper
@@ -51,10 +54,13 @@ class Hands:
     _ended: list[_Started] = field(default_factory=list)  #: ran well, and wait for the group's commit
     _group: Group = field(default_factory=Group)
     _oldest: float = 0.0
+    _ahead: Ahead = field(default_factory=Ahead)
 
     def carry_out(self, jobs: Sequence[Job]) -> None:
         """Do jobs one after the other; all is told when this returns."""
         try:
+            if not self.stopping():
+                self._ahead.take(jobs)
             for job in jobs:
                 if self.stopping():
                     self.tell(Report(ReportKind.BUSY, job.ref))
@@ -63,7 +69,10 @@ class Hands:
                 if self._ended and (len(self._ended) >= MOST_IN_GROUP or now() - self._oldest > GROUP_SECONDS):
                     self._commit()
         finally:
-            self._commit()
+            try:
+                self._commit()
+            finally:
+                self._ahead.end()
 
     def resume(self, ref: str) -> None:
         """Go on with a job that yielded; all is told when this returns."""
@@ -108,12 +117,15 @@ class Hands:
         job = started.job
         task._nectar.forced = task._nectar.forced or job.forced
         store, address = task.target_store(), task.target_address()
-        if not leases.take(store, address):
+        there = self._ahead.pop(job.ref)
+        if there is None and not leases.take(store, address):
             self.tell(Report(ReportKind.BUSY, job.ref))
             return False
         started.leased = True
         task._nectar.retried = job.number > 1
-        there = job.forced or bool(store.present([address]))
+        if there is None:
+            there = not job.forced and bool(store.present([address]))
+        there = there or job.forced
         task._nectar.absent = not there
         if there and not job.forced and task.complete():
             _release(started)  # made by another process since the plan was
@@ -173,25 +185,32 @@ class Hands:
         """Publish what has ended well, and tell of it."""
         ended, self._ended = self._ended, []
         failed = self._group.commit() if len(self._group) else {}
-        for started in ended:
+        good = [started for started in ended if self._is_published(started, failed)]
+        _release_all(good)
+        for started in good:
             task = started.job.task
             outcome = task._nectar.outcome if isinstance(task, Task) else None
-            if outcome is not None and outcome.attempt in failed:
-                self._fail(started, failed[outcome.attempt])
-                continue
-            task.trigger_event(LuigiEvent.PROCESSING_TIME, task, started.took)
-            try:
-                task.on_success()
-            except Exception as error:  # a task's own code; luigi counts it as a failure of the task, too
-                self._fail(started, error)
-                continue
-            task.trigger_event(LuigiEvent.SUCCESS, task)
-            _release(started)
             logs = outcome.logs if outcome is not None else None
             reused = outcome is not None and outcome.reused_from is not None
             self.tell(Report(ReportKind.SUCCEEDED, started.job.ref, seconds=started.took, logs=logs, reused=reused))
             if isinstance(task, Task):
                 task._nectar.outcome = None  # nobody asks for it any more, and there may be 100,000 of them
+
+    def _is_published(self, started: _Started, failed: Mapping[str, errors.StoreError]) -> bool:
+        """Let a task hear what came of its commit; False where it has failed."""
+        task = started.job.task
+        outcome = task._nectar.outcome if isinstance(task, Task) else None
+        if outcome is not None and outcome.attempt in failed:
+            self._fail(started, failed[outcome.attempt])
+            return False
+        task.trigger_event(LuigiEvent.PROCESSING_TIME, task, started.took)
+        try:
+            task.on_success()
+        except Exception as error:  # a task's own code; luigi counts it as a failure of the task, too
+            self._fail(started, error)
+            return False
+        task.trigger_event(LuigiEvent.SUCCESS, task)
+        return True
 
     def _fail(self, started: _Started, error: BaseException) -> None:
         task = started.job.task
@@ -241,6 +260,19 @@ def _release(started: _Started) -> None:
     if started.leased and isinstance(task, Task):
         leases.release(task.target_store(), task.target_address())
         started.leased = False
+
+
+def _release_all(ended: Sequence[_Started]) -> None:
+    """Give the leases of jobs back, those of one store at the same time."""
+    by_store: dict[str, tuple[Store, list[Address]]] = {}
+    for started in ended:
+        task = started.job.task
+        if started.leased and isinstance(task, Task):
+            started.leased = False
+            store = task.target_store()
+            by_store.setdefault(store.url, (store, []))[1].append(task.target_address())
+    for store, addresses in by_store.values():
+        leases.release_all(store, addresses)
 
 
 class _Teller:

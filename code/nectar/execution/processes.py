@@ -20,10 +20,12 @@ import luigi
 from luigi.event import Event as LuigiEvent
 
 from nectar import errors, settings
+from nectar.address import Address
 from nectar.execution.jobs import AtWork, Job, Report, ReportKind, Tell, now
 from nectar.execution.worker import Packed, Start, work
 from nectar.recording import leases
 from nectar.recording.run import Run
+from nectar.stores import Store
 from nectar.task import Task, ground
 from nectar.task.base import own_outputs
 
@@ -84,13 +86,14 @@ class ProcessExecutor:
         reason = worker.killed_because or _death(worker.process.exitcode)
         event = LuigiEvent.PROCESS_FAILURE if worker.killed_because is None else LuigiEvent.TIMEOUT
         at = self._job_at(worker)
+        # Who makes them next may have looked for the dead already.
+        logs = self._bury([*worker.batch, *worker.parked.values()], reason)
         for job in worker.batch:
             if worker.ready and (at is None or job.ref == at.ref):
                 job.task.trigger_event(event, job.task, reason)  # as luigi: here, and no FAILURE
-                self._tell(self._failed(job, reason))
+                self._tell(Report(ReportKind.FAILED, job.ref, error=reason, logs=logs.get(job.ref)))
                 at = at or AtWork(job.ref, now())  # it died before it said which: the first pays
             else:
-                self._bury(job, reason)  # who makes it next may have looked for the dead already
                 self._tell(Report(ReportKind.BUSY, job.ref))  # it was not begun, or not committed: once more
         for job in worker.parked.values():
             self._tell(Report(ReportKind.BUSY, job.ref))
@@ -104,23 +107,19 @@ class ProcessExecutor:
         worker.lifeline.close()
         self._workers[self._workers.index(worker)] = self._hire()
 
-    def _failed(self, job: Job, reason: str) -> Report:
-        return Report(ReportKind.FAILED, job.ref, error=reason, logs=self._bury(job, reason))
-
-    def _bury(self, job: Job, reason: str) -> str | None:
-        """Keep the logs of an attempt whose worker is gone, and return their place."""
-        task = job.task
-        if not isinstance(task, Task):
-            return None
-        places: list[str] = []
-        with contextlib.suppress(errors.StoreError):  # the reason matters more than its logs
-            store, address = task.target_store(), task.target_address()
-            if leases.take(store, address):
-                try:
-                    places = leases.bury_the_dead(store, address, reason)
-                finally:
-                    leases.release(store, address)
-        return f"{places[-1]}/log" if places else None
+    def _bury(self, jobs: Sequence[Job], reason: str) -> dict[str, str]:
+        """Keep the logs of attempts whose worker is gone, and let others have its leases; return the logs' places."""
+        by_store: dict[str, tuple[Store, dict[Address, str]]] = {}
+        for job in jobs:
+            if isinstance(job.task, Task):
+                store = job.task.target_store()
+                by_store.setdefault(store.url, (store, {}))[1][job.task.target_address()] = job.ref
+        logs = {}
+        for store, refs in by_store.values():
+            with contextlib.suppress(errors.StoreError):  # the reason matters more than its logs
+                kept = leases.bury_all(store, list(refs), reason)
+                logs.update({refs[address]: f"{places[-1]}/log" for address, places in kept.items() if places})
+        return logs
 
     # The protocol
 
@@ -237,16 +236,17 @@ class ProcessExecutor:
             else:
                 self._send(worker, "stop", None)
         deadline = now() + GRACE_S
+        left: list[Job] = []
         for worker in self._workers:
             worker.process.join(max(0.0, deadline - now()))
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(worker.process.pid, signal.SIGKILL)
             worker.process.join()
-            for job in (*worker.batch, *worker.parked.values()):
-                self._bury(job, "it was stopped")
+            left += (*worker.batch, *worker.parked.values())
             worker.pipe.close()
             worker.lifeline.close()
             worker.process.close()
+        self._bury(left, "it was stopped")
 
 
 def _context() -> Any:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterable, Sequence
 
 from nectar import records
 from nectar.address import Address
 from nectar.recording.log_bounds import bound
 from nectar.recording.run import current as current_run
 from nectar.records import ATTEMPT_NAME, STDERR_NAME, STDOUT_NAME
-from nectar.stores import Lease, Staging, Store
+from nectar.stores import Staging, Store, TargetLease
 
 FIRST_WAIT_S = 0.02
 LONGEST_WAIT_S = 0.5
 
 #: leases that this process holds, by process, store and address
-_held: dict[tuple[int, str, Address], Lease] = {}
-#: those that another had when this process asked for them
+_held: dict[tuple[int, str, Address], TargetLease] = {}
+#: those that another had when this process asked for them, or had had and not given back
 _refused: set[tuple[int, str, Address]] = set()
 #: keys of which there were attempts when a run first looked, by run, process, store and prefix
 _tried: dict[tuple[str, int, str, str], frozenset[str]] = {}
@@ -34,12 +35,30 @@ def take(store: Store, address: Address) -> bool:
     place = (os.getpid(), store.url, address)
     if place in _held:
         return True
-    lease = store.lease(address)
-    if lease is None:
+    return _note(store, address, store.lease(address))
+
+
+def take_all(store: Store, addresses: Sequence[Address]) -> list[Address]:
+    """Take the leases on many addresses at the same time; return those of which this process has the lease now.
+
+    What the store cannot answer for is left out: who asks for that one alone hears why.
+
+    Raises:
+        StoreUnreachable: when the store cannot be written at all.
+    """
+    wanted = [address for address in dict.fromkeys(addresses) if not holds(store, address)]
+    for address, lease in zip(wanted, store.lease_all(wanted), strict=True):
+        _note(store, address, lease)
+    return [address for address in addresses if holds(store, address)]
+
+
+def _note(store: Store, address: Address, lease: TargetLease | None) -> bool:
+    place = (os.getpid(), store.url, address)
+    if lease is None or lease.taken_over:  # whoever had it may have left an attempt
         _refused.add(place)
-        return False
-    _held[place] = lease
-    return True
+    if lease is not None:
+        _held[place] = lease
+    return lease is not None
 
 
 def holds(store: Store, address: Address) -> bool:
@@ -69,6 +88,12 @@ def release(store: Store, address: Address) -> None:
         lease.release()
 
 
+def release_all(store: Store, addresses: Iterable[Address]) -> None:
+    """Let others have many at the same time."""
+    held = [_held.pop((os.getpid(), store.url, address), None) for address in addresses]
+    store.release_all([lease for lease in held if lease is not None])
+
+
 def was_tried(store: Store, address: Address) -> bool:
     """Say whether there may be attempts at an address, dead or failed, for whoever has just taken the lease on it.
 
@@ -88,6 +113,25 @@ def was_tried(store: Store, address: Address) -> bool:
             _tried.clear()
         _tried[prefix] = frozenset(store.tried(address.prefix))
     return address.key in _tried[prefix]
+
+
+def bury_all(store: Store, addresses: Sequence[Address], reason: str) -> dict[Address, list[str]]:
+    """End the attempts at many addresses whose process is known to be dead; return the places of their logs.
+
+    Nothing is done where another has the lease; afterwards whoever wants these leases gets them at once.
+
+    Raises:
+        StoreUnreachable: when the store cannot be read or written.
+    """
+    try:
+        for address in addresses[:1]:  # alone, since the store may be away
+            take(store, address)
+        taken = take_all(store, addresses)
+        tried = {prefix: store.tried(prefix) for prefix in {address.prefix for address in taken}}
+        dead = [address for address in taken if address.key in tried[address.prefix]]
+        return {address: bury_the_dead(store, address, reason) for address in dead}
+    finally:
+        release_all(store, addresses)
 
 
 def bury_the_dead(store: Store, address: Address, reason: str = "its process died") -> list[str]:

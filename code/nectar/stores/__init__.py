@@ -21,6 +21,7 @@ from nectar.stores.base import (
     Staging,
     State,
     Store,
+    TargetLease,
 )
 from nectar.stores.layered import LayeredStore
 from nectar.stores.local import LocalStore
@@ -41,6 +42,7 @@ __all__ = [
     "Staging",
     "State",
     "Store",
+    "TargetLease",
     "layers",
     "open_store",
     "stores_in_use",

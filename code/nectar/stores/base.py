@@ -200,18 +200,38 @@ class NoLease:
         """Do nothing."""
 
 
+class TargetLease(Lease, Protocol):
+    """A lease on a target."""
+
+    @property
+    def taken_over(self) -> bool:
+        """True where somebody had it before and did not give it back, as far as the store can tell."""
+
+
 class Leasing(Protocol):
     """One task runs once at a time. Leases are for economy: the commit alone keeps targets whole.
 
     And nothing is removed that somebody is at: who reads or writes targets says so, who removes them is alone.
     """
 
-    def lease(self, address: Address) -> Lease | None:
+    def lease(self, address: Address) -> TargetLease | None:
         """Return a lease on an address, None while another thread, process or host has it.
 
         Raises:
             StoreUnreachable: when the store cannot be written.
         """
+
+    def lease_all(self, addresses: Sequence[Address]) -> Sequence[TargetLease | None]:
+        """Answer `lease` for different addresses at the same time, in their order.
+
+        None also where the store cannot answer for one of them: who asks for that one alone hears why.
+
+        Raises:
+            StoreUnreachable: when the store cannot be written at all.
+        """
+
+    def release_all(self, leases: Sequence[TargetLease]) -> None:
+        """Release leases that this store gave, at the same time."""
 
     def in_use(self, *, to_write: bool = False) -> Lease:
         """Return the word that targets of this store are being read or written; many may have it at the same time.
@@ -370,6 +390,23 @@ def records_by_inspection(store: Store, addresses: Iterable[Address]) -> dict[Ad
     """
     found = {address: store.inspect(address).record for address in addresses}
     return {address: record for address, record in found.items() if record is not None}
+
+
+def lease_each(store: Store, addresses: Sequence[Address]) -> list[TargetLease | None]:
+    """Answer `Store.lease_all` for a store that answers many questions as fast as one."""
+    leases: list[TargetLease | None] = []
+    for address in addresses:
+        try:
+            leases.append(store.lease(address))
+        except errors.StoreError:  # it is raised to whoever asks for that one alone
+            leases.append(None)
+    return leases
+
+
+def release_each(leases: Sequence[TargetLease]) -> None:
+    """Answer `Store.release_all` for a store that answers many questions as fast as one."""
+    for lease in leases:
+        lease.release()
 
 
 def copy_files(reader: Reader, record: Record, staging: Staging) -> None:

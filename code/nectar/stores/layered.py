@@ -31,6 +31,7 @@ from nectar.stores.base import (
     Staging,
     State,
     Store,
+    TargetLease,
     copy_files,
     sha256_of,
 )
@@ -153,7 +154,7 @@ class LayeredStore:
     def tried(self, prefix: str) -> set[str]:
         return self.own.tried(prefix)
 
-    def lease(self, address: Address) -> Lease | None:
+    def lease(self, address: Address) -> TargetLease | None:
         own = self.own.lease(address)
         if own is None or not self._both:
             return own
@@ -165,7 +166,30 @@ class LayeredStore:
         if shared is None:
             own.release()
             return None
-        return _BothLeases(own, shared)
+        return _LeaseInBoth(own, shared)
+
+    def lease_all(self, addresses: Sequence[Address]) -> Sequence[TargetLease | None]:
+        own = self.own.lease_all(addresses)
+        if not self._both:
+            return own
+        mine = {address: lease for address, lease in zip(addresses, own, strict=True) if lease is not None}
+        try:
+            shared = dict(zip(mine, self.shared.lease_all(list(mine)), strict=True))
+        except BaseException:
+            self.own.release_all(list(mine.values()))
+            raise
+        self.own.release_all([lease for address, lease in mine.items() if shared[address] is None])
+        return [
+            _LeaseInBoth(mine[address], both) if (both := shared.get(address)) is not None else None
+            for address in addresses
+        ]
+
+    def release_all(self, leases: Sequence[TargetLease]) -> None:
+        both = [one for one in leases if isinstance(one, _LeaseInBoth)]
+        try:
+            self.shared.release_all([one.shared for one in both])
+        finally:
+            self.own.release_all([one.own if isinstance(one, _LeaseInBoth) else one for one in leases])
 
     def in_use(self, *, to_write: bool = False) -> Lease:
         """See `nectar.stores.base.Leasing`. Who only reads the shared store may not be allowed to say so there."""
@@ -173,7 +197,7 @@ class LayeredStore:
         if not self._both:
             return own
         try:
-            return _BothLeases(own, self.shared.in_use(to_write=to_write))
+            return _InBoth(own, self.shared.in_use(to_write=to_write))
         except BaseException:
             own.release()
             raise
@@ -199,8 +223,8 @@ class LayeredStore:
         return _LayeredReader(self, address)
 
 
-class _BothLeases:
-    """A lease in each store."""
+class _InBoth:
+    """A word in each store."""
 
     def __init__(self, own: Lease, shared: Lease) -> None:
         self._own, self._shared = own, shared
@@ -214,6 +238,18 @@ class _BothLeases:
             self._shared.release()
         finally:
             self._own.release()
+
+
+class _LeaseInBoth(_InBoth):
+    """A lease in each store."""
+
+    def __init__(self, own: TargetLease, shared: TargetLease) -> None:
+        super().__init__(own, shared)
+        self.own, self.shared = own, shared
+
+    @property
+    def taken_over(self) -> bool:
+        return self.own.taken_over or self.shared.taken_over
 
 
 class _LayeredReader:

@@ -40,8 +40,11 @@ from nectar.stores.base import (
     Recipe,
     Staging,
     State,
+    TargetLease,
+    lease_each,
     records_by_inspection,
     refuse_newer,
+    release_each,
     unreadable,
 )
 from nectar.stores.clearing import QUARANTINE
@@ -394,6 +397,12 @@ class LocalStore:
 
     def lease(self, address: Address) -> HeldLock | None:
         return self._locking(try_lock, f"lease:{address.path}")
+
+    def lease_all(self, addresses: Sequence[Address]) -> list[TargetLease | None]:
+        return lease_each(self, addresses)
+
+    def release_all(self, leases: Sequence[TargetLease]) -> None:
+        release_each(leases)
 
     def in_use(self, *, to_write: bool = False) -> Lease:
         if not to_write and not os.path.lexists(self.root):

@@ -67,6 +67,8 @@ def _wait(descriptor: int, offset: int) -> None:
 class HeldLock:
     """A lock that this process holds until it is released, or until the process ends."""
 
+    taken_over = False  #: the kernel gives back what the dead held
+
     def __init__(self, descriptor: int, offset: int, thread_lock: _ThreadLock) -> None:
         self._descriptor, self._offset, self._thread_lock = descriptor, offset, thread_lock
         self._process = os.getpid()

@@ -31,8 +31,11 @@ from nectar.stores.base import (
     Recipe,
     Staging,
     State,
+    TargetLease,
+    lease_each,
     records_by_inspection,
     refuse_newer,
+    release_each,
     unreadable,
 )
 
@@ -181,6 +184,12 @@ class MemoryStore:
             self._leased.add(address)
         return MemoryLease(self._leased, address)
 
+    def lease_all(self, addresses: Sequence[Address]) -> list[TargetLease | None]:
+        return lease_each(self, addresses)
+
+    def release_all(self, leases: Sequence[TargetLease]) -> None:
+        release_each(leases)
+
     def quarantine(self, address: Address, reason: str) -> str | None:
         with self._guard:
             return self._set_aside(address, reason)
@@ -282,6 +291,7 @@ class MemoryLease:
     """The word that no other thread makes a target meanwhile."""
 
     lost = False
+    taken_over = False
 
     def __init__(self, leased: set[Address], address: Address) -> None:
         self._leased, self._address = leased, address

@@ -1,4 +1,4 @@
-"""A process that is stopped for longer than its lease holds: another takes over, and who wakes up harms nothing."""
+"""A process that is stopped for longer than its lease holds, or killed: another takes over, and nobody is harmed."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Owner:
 
 
 @contextmanager
-def owner(bench: Bench, address: Address, word: str) -> Iterator[Owner]:
+def owner(bench: Bench, address: Address, word: str, lease_s: float = LEASE_S) -> Iterator[Owner]:
     """Start a process that wants to make a target with this word in it."""
     place = bench.near
     disk = bench.disk / word
@@ -89,7 +89,7 @@ def owner(bench: Bench, address: Address, word: str) -> Iterator[Owner]:
         path=[str(HERE), str(HERE.parents[1] / "servers"), *sys.path],
         place=(place.endpoint, place.bucket, place.prefix),
         disk=str(disk),
-        lease_s=LEASE_S,
+        lease_s=lease_s,
         address=(address.prefix, address.key),
         word=word,
     )
@@ -148,3 +148,19 @@ def test_who_wakes_up_first_to_publish_wins_and_the_target_is_made_once(bench: B
             second.go_on()
             assert second.says() == "lost False"
             assert content(bench, address) == b"first"
+
+
+def test_who_was_killed_is_waited_for_by_nobody_on_its_machine(bench: Bench) -> None:
+    address = new_address()
+    with owner(bench, address, "first", lease_s=3600.0) as first:
+        assert first.says() == "leased"
+        with owner(bench, address, "second", lease_s=3600.0) as second:
+            assert second.is_silent(LEASE_S)
+            first.process.kill()
+            assert second.says() == "leased"  # long before the lease is over
+            second.go_on()
+            assert second.says() == "won False"
+            assert content(bench, address) == b"second"
+            second.go_on()
+            assert second.says() == "released"
+            assert address.key not in bench.bucket.keys(f"{address.prefix}/.leases")

@@ -127,7 +127,11 @@ class Leases(RuleBasedStateMachine):
     # What a worker does: overridden by mutants.
 
     def acquire(self, worker: Worker) -> Protocol[Held | None]:
-        return leasing.acquire(PLACE, worker.owner, SECONDS, worker.memory, self.clock(worker))
+        return leasing.acquire(PLACE, worker.owner, SECONDS, worker.memory, self.clock(worker), self.is_dead)
+
+    def is_dead(self, claim: Claim) -> bool:
+        """Whether everybody knows that the owner has died."""
+        return False
 
     def renew(self, worker: Worker) -> Protocol[Held | None]:
         assert worker.held is not None
@@ -329,6 +333,21 @@ class LeasesWhereDeletesHaveNoCondition(Leases):
     conditional_deletes = False
 
 
+class LeasesOfNeighbours(Leases):
+    """All workers are on one machine, and see who of them is not there any more."""
+
+    def is_dead(self, claim: Claim) -> bool:
+        return bool(claim.owner) and claim.owner not in {one.owner.text for one in self.workers}
+
+    def teardown(self) -> None:
+        """Where all others died, one gets the lease at its first look."""
+        self.workers = []
+        observer = Worker(123.0)
+        held = self.server.drive(self.acquire(observer))
+        if held is None or held.claim.owner != observer.owner.text:
+            raise Broken("a dead worker's lease was not taken over")
+
+
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 THOROUGH = settings(max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=SLOW_IS_FINE)
 TEETH = settings(
@@ -336,7 +355,7 @@ TEETH = settings(
 )
 
 
-@pytest.mark.parametrize("machine", [Leases, LeasesWhereDeletesHaveNoCondition])
+@pytest.mark.parametrize("machine", [Leases, LeasesWhereDeletesHaveNoCondition, LeasesOfNeighbours])
 def test_one_worker_at_a_time_believes_to_hold_the_lease_and_a_dead_ones_is_taken_over(machine: type[Leases]) -> None:
     run_state_machine_as_test(machine, settings=THOROUGH)
 
@@ -434,6 +453,15 @@ class HeldFromTheAnswerOn(Leases):
         return None if held is None else replace(held, since=self.clock(worker)())
 
 
+class TakenFromTheLiving(Leases):
+    """A process that only this observer does not see is taken for dead."""
+
+    must_be_taken_over = False
+
+    def is_dead(self, claim: Claim) -> bool:
+        return True
+
+
 class NeverTakenOver(Leases):
     def new_memory(self) -> Memory:
         class Forgetful(Memory):
@@ -505,6 +533,7 @@ HISTORIES: dict[type[Leases], tuple[tuple[Any, ...], ...]] = {
     HeldFromTheAnswerOn: (
         *(("acquire", A, SLOWLY), ("carry out", A), ("acquire", B), ("pass", 34), ("acquire", B), ("answer", A)),
     ),
+    TakenFromTheLiving: (("acquire", A), ("acquire", B)),
     NeverTakenOver: (("acquire", A), ("die", A)),
 }
 
@@ -524,7 +553,7 @@ def test_the_model_finds_such_a_history_by_itself(mutant: type[Leases]) -> None:
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("machine", [Leases, LeasesWhereDeletesHaveNoCondition])
+@pytest.mark.parametrize("machine", [Leases, LeasesWhereDeletesHaveNoCondition, LeasesOfNeighbours])
 def test_no_history_breaks_a_promise(machine: type[Leases]) -> None:
     run_state_machine_as_test(machine, settings=settings(THOROUGH, max_examples=10_000))
 
@@ -562,6 +591,7 @@ def test_the_object_says_for_people_who_holds_the_lease() -> None:
         "seconds": SECONDS,
         "host": owner.host,
         "pid": owner.pid,
+        "process": owner.process,
     }
     assert PLACE == "chains/etl/daily_chain/LoadTask/.leases/" + "0" * 32
 
@@ -620,25 +650,20 @@ def test_an_observer_forgets_what_it_looked_at_longest_ago() -> None:
     assert [name for name in "abc" if memory.knows(name)] == ["a", "c"]
 
 
-def test_protocols_side_by_side_ask_together_and_answer_in_order() -> None:
-    server, owner = Server(), Owner()
-    places = [f"chains/etl/daily_chain/LoadTask/.leases/{number:032x}" for number in range(3)]
-    held = [server.drive(leasing.acquire(place, owner, SECONDS, Memory(), lambda: 0.0)) for place in places]
-    server.objects[places[1]] = b"{}"  # of somebody else now: this one needs a second look
-    rounds = []
+def test_what_the_dead_left_is_taken_over_at_the_first_look_in_three_requests() -> None:
+    server, dead = Server(), Owner()
+    left = server.drive(leasing.acquire(PLACE, dead, SECONDS, Memory(), lambda: 0.0))
+    server.requests.clear()
+    taken = leasing.acquire(PLACE, Owner(), SECONDS, Memory(), lambda: 7.0, lambda claim: claim.owner == dead.text)
+    assert server.drive(taken).claim.epoch == left.claim.epoch + 1
+    assert [type(one) for one in server.requests] == [Put, Get, Put]
 
-    def asked() -> Protocol[list[Held | None]]:
-        protocol = leasing.together([leasing.renew(one, owner, lambda: 9.0) for one in held])
-        requests = next(protocol)
-        while True:
-            rounds.append([type(one) for one in requests])
-            answers = yield requests
-            try:
-                requests = protocol.send(answers)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
 
-    first, second, third = server.drive(asked())
-    assert (first.place, second, third.place) == (places[0], None, places[2])
-    assert rounds == [[Put, Put, Put], [Get]]
-    assert server.drive(leasing.together([])) == []
+def test_a_renewal_that_the_dead_had_sent_finds_the_lease_taken() -> None:
+    server, dead = Server(), Owner()
+    left = server.drive(leasing.acquire(PLACE, dead, SECONDS, Memory(), lambda: 0.0))
+    late = next(leasing.renew(left, dead, lambda: 6.0))
+    owner = Owner()
+    server.drive(leasing.acquire(PLACE, owner, SECONDS, Memory(), lambda: 7.0, lambda claim: True))
+    assert [server.answer(one) for one in late] == [Refused()]
+    assert Claim.parse(server.objects[PLACE], SECONDS).owner == owner.text

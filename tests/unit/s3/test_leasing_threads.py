@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
+import signal
+import subprocess
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from nectar import errors
+from nectar import errors, process_table
 from nectar.address import Address
-from nectar.stores.s3.leasing import Claim, LeaseKeeper, S3Lease, place_of
+from nectar.stores.s3.holding import LeaseKeeper, S3Lease
+from nectar.stores.s3.leasing import Claim, Owner, place_of
 from nectar.stores.s3.messages import Absent, Answer, Delete, Deleted, Found, Put, Refused, Request, Stored
 
 PATIENCE_S = 30.0
@@ -38,12 +42,12 @@ class World:
         self.gate = threading.Event()  #: while it is not set, renewals wait before they are carried out
         self.gate.set()
         self.at_gate = 0
-        self.drives = 0
+        self.settled = 0  #: how often protocols were carried out together
         self.looks = 0  #: of the keepers' threads at the clock
         self.keepers: list[LeaseKeeper] = []
 
     def keeper(self, **options: Any) -> LeaseKeeper:
-        keeper = LeaseKeeper(self.drive, seconds=SECONDS, clock=self.clock, **options)
+        keeper = LeaseKeeper(self.settle_all, seconds=SECONDS, clock=self.clock, **options)
         self.keepers.append(keeper)
         return keeper
 
@@ -70,10 +74,19 @@ class World:
     def claim(self, address: Address = ADDRESS) -> Claim:
         return Claim.parse(self.objects[place_of(address)], SECONDS)
 
+    def settle_all(self, protocols: Sequence[Generator[list[Request], list[Answer], Any]]) -> list[Any]:
+        with self.changed:
+            self.settled += 1
+        return [self.end_of(protocol) for protocol in protocols]
+
+    def end_of(self, protocol: Generator[list[Request], list[Answer], Any]) -> Any:
+        try:
+            return self.drive(protocol)
+        except errors.StoreUnreachable as error:
+            return error
+
     def drive(self, protocol: Generator[list[Request], list[Answer], Any]) -> Any:
         answers: list[Answer] | None = None
-        with self.changed:
-            self.drives += 1
         while True:
             try:
                 requests = protocol.send(answers) if answers is not None else next(protocol)
@@ -227,6 +240,66 @@ def test_of_many_threads_one_gets_the_lease(world: World) -> None:
     assert len(got) == 16
 
 
+def test_many_leases_are_taken_together_renewed_together_and_given_back_together(world: World) -> None:
+    keeper = world.keeper()
+    leases = keeper.lease_all(addresses(200))
+    assert (world.settled, len(world.requests)) == (1, 200)
+    world.advance(10)
+    for lease in leases:
+        assert lease is not None
+        wait_until(world, lease, renewed(world, lease))
+    keeper.give_back([one for one in leases if one is not None])
+    assert world.settled == 3
+    assert world.objects == {}
+
+
+def test_of_many_those_that_another_has_or_the_server_does_not_answer_for_are_not_got(world: World) -> None:
+    keeper, other = world.keeper(), world.keeper()
+    own, theirs, away, free = addresses(4)
+    held = [taken(keeper, own), taken(other, theirs)]
+    world.away = lambda request: request.key == place_of(away)
+    got = keeper.lease_all([own, theirs, away, free])
+    assert [one is not None for one in got] == [False, False, False, True]
+    world.away = lambda request: False
+    keeper.give_back([*held[:1], *(one for one in got if one is not None), taken(keeper, away)])
+    other.give_back(held[1:])
+    assert world.objects == {}
+
+
+def test_what_a_process_that_was_killed_held_is_taken_over_at_once_on_its_machine(world: World) -> None:
+    far, near = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            world.keeper().lease_all(addresses(3))
+            os.write(near, repr(world.objects).encode())
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.close(near)
+    with open(far, "rb") as said:
+        world.objects = ast.literal_eval(said.read().decode())
+    keeper = world.keeper()
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it has died, and nobody has waited for it yet
+    leases = [one for one in keeper.lease_all(addresses(3)) if one is not None]
+    assert [one.taken_over for one in leases] == [True] * 3
+    os.waitpid(child, 0)
+    keeper.give_back(leases)
+    assert world.objects == {}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_a_living_process_of_this_machine_holds_is_not_taken_from_it(world: World, stopped: bool) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        if stopped:
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        claim = Claim(Owner().text, 1, 1, SECONDS, process_table.name_of(process.pid))
+        world.objects[PLACE] = claim.content().raw
+        assert claim.process
+        assert world.keeper().lease(ADDRESS) is None
+        process.kill()
+
+
 def test_many_leases_are_renewed_together(world: World) -> None:
     keeper = world.keeper()
     leases = [taken(keeper, address) for address in addresses(200)]
@@ -234,7 +307,7 @@ def test_many_leases_are_renewed_together(world: World) -> None:
     for lease in leases:
         wait_until(world, lease, renewed(world, lease))
     assert [world.renewals(address) for address in addresses(200)] == [1] * 200
-    assert world.drives == 200 + 1
+    assert world.settled == 200 + 1
     for lease in leases:
         lease.release()
     assert world.objects == {}

@@ -32,6 +32,7 @@ from nectar.stores.base import (
     Recipe,
     Staging,
     State,
+    TargetLease,
     copy_files,
     unreadable,
 )
@@ -40,7 +41,7 @@ from nectar.stores.s3.cache import ObjectCache
 from nectar.stores.s3.clearing import QUARANTINE
 from nectar.stores.s3.client import S3Client
 from nectar.stores.s3.commit import ATTEMPTS, Upload, commit
-from nectar.stores.s3.leasing import LeaseKeeper, S3Lease
+from nectar.stores.s3.holding import LeaseKeeper, S3Lease
 from nectar.stores.s3.messages import Content, Delete, Found, Get, Head, Put
 from nectar.stores.s3.reader import S3Reader
 from nectar.stores.s3.shipping import Shipper
@@ -307,13 +308,23 @@ class S3Store:
         return found
 
     def lease(self, address: Address) -> S3Lease | None:
+        return self._keeper_of_leases().lease(address)
+
+    def lease_all(self, addresses: Sequence[Address]) -> list[S3Lease | None]:
+        return self._keeper_of_leases().lease_all(addresses)
+
+    def release_all(self, leases: Sequence[TargetLease]) -> None:
+        if self._keeper is not None:
+            self._keeper.give_back([one for one in leases if isinstance(one, S3Lease)])
+
+    def _keeper_of_leases(self) -> LeaseKeeper:
         self._check_server()
         with _making_keeper:
             if self._keeper is None:
                 conditional = not self.client.config.single_writer and probe.conditions(self.client).deletes
-                drive = self.client.drive
-                self._keeper = LeaseKeeper(drive, seconds=self._lease_s, conditional_deletes=conditional)
-        return self._keeper.lease(address)
+                settle = self.client.settle_all
+                self._keeper = LeaseKeeper(settle, seconds=self._lease_s, conditional_deletes=conditional)
+        return self._keeper
 
     def in_use(self, *, to_write: bool = False) -> Lease:
         return self._users.in_use()

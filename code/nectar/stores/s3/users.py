@@ -20,7 +20,8 @@ from nectar import errors
 from nectar.stores.base import Lease, NoLease
 from nectar.stores.s3.client import S3Client
 from nectar.stores.s3.failures import Rejected
-from nectar.stores.s3.leasing import MARGIN, Claim, LeaseKeeper, Memory, S3Lease
+from nectar.stores.s3.holding import LeaseKeeper, S3Lease
+from nectar.stores.s3.leasing import MARGIN, Claim, Memory
 from nectar.stores.s3.messages import Delete, Found, Get
 from nectar.stores.waiting import pauses
 
@@ -37,7 +38,7 @@ class Users:
         """`seconds` is how long a word holds that is not renewed."""
         self._client = client
         self._seconds = seconds
-        self._keeper = LeaseKeeper(client.drive, seconds=seconds)
+        self._keeper = LeaseKeeper(client.settle_all, seconds=seconds)
         self._own: set[S3Lease] = set()
         self._guard = threading.Lock()
         _all.add(self)
