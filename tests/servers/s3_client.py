@@ -47,8 +47,9 @@ def make_bucket(s3: Any, name: str | None = None) -> str:
 def reset_bucket(s3: Any, name: str) -> None:
     """Take every object and every unfinished upload out of a bucket."""
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=name):
-        for found in page.get("Contents", []):
-            s3.delete_object(Bucket=name, Key=found["Key"])
+        if found := [{"Key": one["Key"]} for one in page.get("Contents", [])]:
+            answer = s3.delete_objects(Bucket=name, Delete={"Objects": found, "Quiet": True})
+            assert "Errors" not in answer, answer["Errors"]
     for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=name):
         for upload in page.get("Uploads", []):
             s3.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])

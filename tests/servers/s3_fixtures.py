@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from guard import quick_folder
 from s3_moto import missing_modules, moto_server
 from s3_proxy import S3Proxy
 from s3_radosgw import Radosgw, radosgw_is_there, radosgw_server
@@ -45,7 +46,7 @@ def radosgw() -> Iterator[Radosgw]:
     presence = radosgw_is_there()
     if not presence:
         pytest.skip(presence.hint)
-    with radosgw_server() as cluster:
+    with radosgw_server(quick_folder()) as cluster:
         yield cluster
 
 

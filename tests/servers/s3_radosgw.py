@@ -215,14 +215,16 @@ class Radosgw:
 
 
 @contextlib.contextmanager
-def radosgw_server() -> Iterator[Radosgw]:
+def radosgw_server(within: str | None = None) -> Iterator[Radosgw]:
     """Run a cluster in a temporary folder, and give it when its gateway answers. Several may run at once.
+
+    The folder is made in `within`, or where temporary folders are.
 
     Its processes end with the block or with this process, whichever comes first.
 
     Raises: NotStarted: with what the process that failed said.
     """
-    with tempfile.TemporaryDirectory(prefix="radosgw-", ignore_cleanup_errors=True) as place:
+    with tempfile.TemporaryDirectory(prefix="radosgw-", dir=within, ignore_cleanup_errors=True) as place:
         for attempt in range(_ATTEMPTS):
             folder = Path(place, str(attempt))
             folder.mkdir()

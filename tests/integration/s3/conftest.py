@@ -25,6 +25,8 @@ from s3_proxy import S3Proxy  # noqa: E402
 from store_bench import Bench, Ground  # noqa: E402
 from store_bucket import ACCOUNT, no_pause  # noqa: E402
 
+from nectar.stores.s3 import probe  # noqa: E402
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let these tests have real S3 servers."""
@@ -58,6 +60,12 @@ def descriptions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(botocore.loaders.JSONFileLoader, "load_file", lambda loader, path: description(path))
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no client pause before it tries again."""
+    monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", no_pause)
+
+
 @pytest.fixture
 def server(s3_endpoint: str) -> Iterator[Any]:
     """A boto3 client of the server: what a test does behind the back of the client under test."""
@@ -66,12 +74,20 @@ def server(s3_endpoint: str) -> Iterator[Any]:
     made.close()
 
 
+@pytest.fixture(scope="session")
+def buckets() -> dict[str, str]:
+    """The bucket of each server that tests empty again, by its endpoint: making one takes longer than a test."""
+    return {}
+
+
 @pytest.fixture
-def bucket(server: Any) -> Iterator[str]:
-    """A bucket that has to be empty again in the end."""
-    name = make_bucket(server)
-    yield name
-    reset_bucket(server, name)
+def bucket(server: Any, s3_endpoint: str, buckets: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty bucket for this test alone, of whose server nothing was found out yet."""
+    monkeypatch.setattr(probe, "_known", {})
+    if s3_endpoint not in buckets:
+        buckets[s3_endpoint] = make_bucket(server)
+    yield buckets[s3_endpoint]
+    reset_bucket(server, buckets[s3_endpoint])
 
 
 @pytest.fixture(scope="session")
@@ -91,11 +107,8 @@ def ground_of() -> Iterator[Callable[[str], Ground]]:
 
 
 @pytest.fixture
-def bench(
-    s3_endpoint: str, ground_of: Callable[[str], Ground], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Bench]:
-    """Stores behind a proxy and before it, which do not pause before they try again."""
-    monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", no_pause)
+def bench(s3_endpoint: str, ground_of: Callable[[str], Ground], tmp_path: Path) -> Iterator[Bench]:
+    """Stores behind a proxy and before it."""
     made = Bench(ground_of(s3_endpoint), tmp_path)
     yield made
     made.close()

@@ -206,7 +206,7 @@ def test_a_protocol_is_sent_the_answers_to_its_requests(store: S3Client) -> None
 
 
 def test_many_protocols_end_each_with_its_own_result(store: S3Client) -> None:
-    names = [f"p{number}" for number in range(200)]
+    names = [f"p{number}" for number in range(100)]
     results = store.drive_all([write_then_read(name) for name in names])
     assert [raw for _, raw in results] == [name.encode() for name in names]
     assert store.drive_all([]) == []

@@ -126,11 +126,11 @@ def run_two_writers(bench: Bench, commits: int, seed: str, publish: Callable[...
     assert counts["won"] > commits // 10 and counts["lost"] and counts["replaced"] and failed
 
 
-def test_two_writers_tear_lose_and_overwrite_nothing_in_300_commits(
+def test_two_writers_tear_lose_and_overwrite_nothing_in_80_commits(
     bench: Bench, seed: str, publish: Callable[..., None], request: pytest.FixtureRequest
 ) -> None:
     on_moto = "moto" in request.node.name  # it has no lock around a conditional write: the writers take turns
-    run_two_writers(bench, 40 if on_moto and radosgw_is_there() else 300, seed, publish, turns=on_moto)
+    run_two_writers(bench, 40 if on_moto and radosgw_is_there() else 80, seed, publish, turns=on_moto)
 
 
 @pytest.mark.stress
