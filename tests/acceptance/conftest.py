@@ -17,6 +17,10 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
+
+import ready_python
+
 COMMAND = Path(sys.executable).with_name("nectar")
 SHIPPED = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0
@@ -118,14 +122,8 @@ class Project:
     def nectar(self, *words: str | bytes, **variables: str) -> Answer:
         """Run the command to its end, in the project's folder and with stdout and stderr apart."""
         assert COMMAND.is_file(), f"{COMMAND} is not there: install the project into this environment"
-        done = subprocess.run(
-            [str(COMMAND), *words],
-            cwd=self.root,
-            env=self.environment(**variables),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LIMIT_S,
-        )
+        words = (str(COMMAND), *words)
+        done = ready_python.run(words, cwd=self.root, env=self.environment(**variables), timeout=LIMIT_S)
         return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     @contextlib.contextmanager

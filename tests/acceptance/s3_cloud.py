@@ -9,11 +9,13 @@ import re
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ready_python
 from s3_client import ACCESS_KEY, REGION, SECRET_KEY, client, make_bucket
 
 LIMIT_S = 60.0
@@ -59,31 +61,20 @@ class Cloud:
 
     def python(self, script: str, **more: str) -> str:
         """Run a script in the project's folder, and return what it printed."""
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=self.project.root,
-            env=self.project.environment(**(self.variables | more)),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-        )
-        assert done.returncode == 0, (done.stdout, done.stderr)
-        return done.stdout
+        done = self._run([sys.executable, "-c", script], more)
+        return done.stdout.decode()
 
     def luigi(self, module: str, task: str, *words: str) -> str:
         """Run luigi's own command, and return what it said."""
-        done = subprocess.run(
-            [sys.executable, "-m", "luigi", "--module", module, task, "--local-scheduler", *words],
-            cwd=self.project.root,
-            env=self.project.environment(**self.variables),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-        )
+        words = (sys.executable, "-m", "luigi", "--module", module, task, "--local-scheduler", *words)
+        done = self._run(words, {})
+        return done.stdout.decode() + done.stderr.decode()
+
+    def _run(self, words: Sequence[str], more: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
+        env = self.project.environment(**(self.variables | more))
+        done = ready_python.run(words, cwd=self.project.root, env=env, timeout=LIMIT_S)
         assert done.returncode == 0, (done.stdout, done.stderr)
-        return done.stdout + done.stderr
+        return done
 
     def elsewhere(self, folder: Path, endpoint: str = "") -> Cloud:
         """Return another machine with the same chains: its project lies in `folder`, and it has made nothing."""

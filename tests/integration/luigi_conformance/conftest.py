@@ -21,6 +21,10 @@ import pytest
 
 import nectar
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
+
+import ready_python
+
 LIMIT_S = 60.0
 RETRY_DELAY_S = 1.0  #: of the `luigid`
 
@@ -136,17 +140,9 @@ class Project:
         return kept | defaults | dict(changes)
 
     def command(self, words: Sequence[str], env: Mapping[str, str] | None = None, limit_s: float = LIMIT_S) -> Ended:
-        done = subprocess.run(
-            list(words),
-            cwd=self.root,
-            env=self.environment(env or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="backslashreplace",
-            timeout=limit_s,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
+        done = ready_python.run(words, cwd=self.root, env=self.environment(env or {}), timeout=limit_s)
+        out, err = (raw.decode(errors="backslashreplace") for raw in (done.stdout, done.stderr))
+        return Ended(done.returncode, out, err)
 
     def python(self, code: str, env: Mapping[str, str] | None = None) -> Ended:
         return self.command([sys.executable, "-c", textwrap.dedent(code)], env)
