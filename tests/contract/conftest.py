@@ -36,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 ATTEMPTS_KEPT = 3
+LEASE_S = 6.0  #: of a store in a bucket; who wants to be alone there waits for a third of it
 
 
 class Bench(Protocol):
@@ -139,7 +140,7 @@ class S3Bench:
             s3_client.make_bucket(self._raw, self._bucket)
         client = S3Client(f"s3://{self._bucket}/{self._prefix}", S3Config(endpoint=self.endpoint, retries=1))
         cache = ObjectCache(str(self.disk / "cache"), 1 << 28)
-        self.store = S3Store(client, cache, str(self.disk / "staging"), attempts_kept=ATTEMPTS_KEPT)
+        self.store = S3Store(client, cache, str(self.disk / "staging"), attempts_kept=ATTEMPTS_KEPT, lease_s=LEASE_S)
 
     def put(self, path: str, raw: bytes) -> None:
         self._raw.put_object(Bucket=self._bucket, Key=f"{self._prefix}/{path}", Body=raw)

@@ -26,7 +26,7 @@ from nectar.stores.layered import LayeredStore
 
 Finish = Callable[..., Finished]
 PREFIX = "chains/etl/contract_chain/ContractTask"
-WRITERS = 20
+NEAR_WRITERS, FAR_WRITERS = 20, 8  #: threads that meet: where asking costs microseconds, and where it is a request
 
 
 def published(store: Store, finished: Finished) -> None:
@@ -551,7 +551,7 @@ def test_a_file_that_is_open_keeps_its_bytes_when_the_target_is_replaced(
 # Together
 
 
-def in_threads(work: Callable[[int], Any], number: int = WRITERS) -> list[Any]:
+def in_threads(work: Callable[[int], Any], number: int) -> list[Any]:
     """Do the same in many threads that start together."""
     start = threading.Barrier(number)
 
@@ -564,24 +564,26 @@ def in_threads(work: Callable[[int], Any], number: int = WRITERS) -> list[Any]:
 
 
 @pytest.fixture
-def fast_switching() -> Iterator[None]:
-    """Let threads interrupt each other all the time."""
+def writers(bench: Any) -> Iterator[int]:
+    """How many meet. They interrupt each other all the time where the store is code of this process alone."""
     before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
+    if bench.is_near:
+        sys.setswitchinterval(1e-6)
+    yield NEAR_WRITERS if bench.is_near else FAR_WRITERS
     sys.setswitchinterval(before)
 
 
-@pytest.mark.usefixtures("fast_switching")
 @pytest.mark.parametrize("before", ["nothing", "leftover", "invalid"])
-def test_of_many_writers_exactly_one_wins(bench: Any, address: Address, finish: Finish, before: str) -> None:
+def test_of_many_writers_exactly_one_wins(
+    bench: Any, address: Address, finish: Finish, before: str, writers: int
+) -> None:
     if before == "leftover":
         bench.put(f"{address}/out.txt", b"left over")
     if before == "invalid":
         bench.put(f"{address}/record.json", b"garbage")
     seen = bench.store.inspect(address).version
-    staged = [finish(address, {"out.txt": b"%d " % number * 1000}, replaces=seen) for number in range(WRITERS)]
-    answers = in_threads(lambda number: bench.store.commit([staged[number]])[0])
+    staged = [finish(address, {"out.txt": b"%d " % number * 1000}, replaces=seen) for number in range(writers)]
+    answers = in_threads(lambda number: bench.store.commit([staged[number]])[0], writers)
     [winner] = [one.staging.attempt for one, answer in zip(staged, answers, strict=True) if answer.won]
     assert {answer.record.attempt for answer in answers} == {winner}
     assert_bytes_are_the_records(bench.store, address)
@@ -590,44 +592,41 @@ def test_of_many_writers_exactly_one_wins(bench: Any, address: Address, finish: 
     assert bench.store.reader(address).attempts() == []
 
 
-@pytest.mark.usefixtures("fast_switching")
-def test_of_many_that_replace_one_version_exactly_one_wins(bench: Any, address: Address, finish: Finish) -> None:
+def test_of_many_that_replace_one_version_exactly_one_wins(
+    bench: Any, address: Address, finish: Finish, writers: int
+) -> None:
     published(bench.store, finish(address, {"out.txt": b"old"}))
     seen = version_of(bench.store, address)
-    staged = [finish(address, {"out.txt": b"%d" % number}, replaces=seen) for number in range(WRITERS)]
-    answers = in_threads(lambda number: bench.store.commit([staged[number]])[0])
+    staged = [finish(address, {"out.txt": b"%d" % number}, replaces=seen) for number in range(writers)]
+    answers = in_threads(lambda number: bench.store.commit([staged[number]])[0], writers)
     assert sum(answer.won for answer in answers) == 1
     assert_bytes_are_the_records(bench.store, address)
     kept = [raw for name, raw in quarantined(bench, address).items() if name.endswith("out.txt")]
     assert kept == [b"old"]
 
 
-@pytest.mark.usefixtures("fast_switching")
-def test_writers_of_many_addresses_do_not_meet(store: Store, finish: Finish) -> None:
-    addresses = [Address(PREFIX, secrets.token_hex(16)) for _ in range(WRITERS)]
-    in_threads(lambda number: published(store, finish(addresses[number], {"out.txt": b"%d" % number})))
+def test_writers_of_many_addresses_do_not_meet(store: Store, finish: Finish, writers: int) -> None:
+    addresses = [Address(PREFIX, secrets.token_hex(16)) for _ in range(writers)]
+    in_threads(lambda number: published(store, finish(addresses[number], {"out.txt": b"%d" % number})), writers)
     assert store.present(addresses) == set(addresses)
     for one in addresses:
         assert_bytes_are_the_records(store, one)
 
 
-@pytest.mark.usefixtures("fast_switching")
 def test_attempts_can_be_abandoned_and_listed_together(
-    request: pytest.FixtureRequest, bench: Any, store: Store, address: Address, finish: Finish
+    bench: Any, store: Store, address: Address, finish: Finish, writers: int
 ) -> None:
-
     def fail_often(_: int) -> None:
         for _ in range(10 if bench.is_near else 2):
             store.abandon(finish(address).staging, keep_logs=True)
             store.reader(address).attempts()
 
-    in_threads(fail_often)
+    in_threads(fail_often, writers)
     assert len(store.reader(address).attempts()) == 3
 
 
-@pytest.mark.usefixtures("fast_switching")
 def test_targets_can_be_made_and_taken_away_together(
-    bench: Any, store: Store, address: Address, finish: Finish
+    bench: Any, store: Store, address: Address, finish: Finish, writers: int
 ) -> None:
     def make_and_take(number: int) -> None:
         for _ in range(10 if bench.is_near else 3):
@@ -636,7 +635,7 @@ def test_targets_can_be_made_and_taken_away_together(
             else:
                 store.quarantine(address, "removed")
 
-    in_threads(make_and_take)
+    in_threads(make_and_take, writers)
     published_last = finish(address)
     store.commit([published_last])
     assert_bytes_are_the_records(store, address)

@@ -10,8 +10,11 @@ A conftest.py two folders below `tests` does so by
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from typing import Any
 
+import botocore.loaders
 import pytest
 from guard import quick_folder
 from s3_moto import missing_modules, moto_server
@@ -28,6 +31,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             named = [*getattr(item, "fixturenames", ()), *(parameters.params.values() if parameters else ())]
             if "radosgw" in named:
                 item.add_marker(pytest.mark.skip(reason=presence.hint))
+
+
+_read_description = botocore.loaders.JSONFileLoader.load_file
+
+
+@functools.cache
+def _description(path: str) -> Any:
+    """Return a description of AWS's, which takes a tenth of a second to read."""
+    return _read_description(botocore.loaders.JSONFileLoader(), path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def descriptions() -> Iterator[None]:
+    """Let each client of this process have what another one has read already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.loaders.JSONFileLoader, "load_file", lambda loader, path: _description(path))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import random
 import sys
@@ -17,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
 sys.path.insert(0, str(Path(__file__).parent))  # the helper modules beside this file
 pytest.register_assert_rewrite("store_bucket", "store_bench", "store_writers")
 
-import botocore.loaders  # noqa: E402
 import botocore.retries.standard  # noqa: E402
 from s3_client import client as plain_client  # noqa: E402
 from s3_client import make_bucket, reset_bucket  # noqa: E402
@@ -43,21 +41,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-
-
-read_description = botocore.loaders.JSONFileLoader.load_file
-
-
-@functools.cache
-def description(path: str) -> Any:
-    """Return a description of AWS's, which takes a tenth of a second to read."""
-    return read_description(botocore.loaders.JSONFileLoader(), path)
-
-
-@pytest.fixture(autouse=True)
-def descriptions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each client have what another one has read already."""
-    monkeypatch.setattr(botocore.loaders.JSONFileLoader, "load_file", lambda loader, path: description(path))
 
 
 @pytest.fixture(autouse=True)
