@@ -27,7 +27,7 @@ test: $(STAMP)
 	@$(BIN)/python tests/in_halves.py
 
 stress: $(STAMP)
-	@$(BIN)/python -m pytest -m stress
+	@$(BIN)/python -m pytest -m "stress or hypothesis" --hypothesis-profile=stress
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/run.py

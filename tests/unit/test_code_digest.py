@@ -343,7 +343,7 @@ def test_every_constant_in_the_code_that_is_reached_counts(project: Project) -> 
 _NOISE = st.sampled_from(["", "# words", "'a string'", '"""more\nlines"""', "pass", "...", "import zlib", "x = (\n1)"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     noise=st.lists(st.tuples(st.integers(0, 40), _NOISE), max_size=12), unparsed=st.sets(st.sampled_from(list(PROJECT)))
 )

@@ -15,7 +15,7 @@ from typing import Any
 
 import luigi
 import pytest
-from hypothesis import HealthCheck, Phase, given
+from hypothesis import Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -471,12 +471,6 @@ def check_events(seen: Seen) -> None:
             assert place < order[event.task]
 
 
-QUICK = hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
-
-
-@QUICK
 @given(nodes=cases(), workers=st.integers(1, 4), seed=st.integers(0, 1000), data=st.data())
 def test_every_task_ends_once_as_the_rules_say(nodes, workers, seed, data):
     limits = Limits(resources={"a": 2, "b": 3})
@@ -489,7 +483,6 @@ def test_every_task_ends_once_as_the_rules_say(nodes, workers, seed, data):
     assert not seen.engine._resources.in_use, "everything was given back"
 
 
-@QUICK
 @given(nodes=cases(), workers=st.integers(1, 3), seed=st.integers(0, 1000), data=st.data())
 def test_a_task_is_tried_as_often_as_its_policy_says_and_waiting_is_no_attempt(nodes, workers, seed, data):
     seen = play_case(with_resources(nodes, data), workers=workers, seed=seed, limits=Limits(resources={"a": 4, "b": 4}))
@@ -504,7 +497,7 @@ def test_a_task_is_tried_as_often_as_its_policy_says_and_waiting_is_no_attempt(n
             assert numbers == sorted(numbers) and set(numbers) == set(range(1, numbers[-1] + 1))
 
 
-@hypothesis_settings(QUICK, phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
+@hypothesis_settings(phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
 @given(nodes=cases(), workers=st.integers(1, 4), seed=st.integers(0, 1000), data=st.data())
 def test_a_task_whose_worker_dies_while_it_waits_begins_anew_and_ends_once(nodes, workers, seed, data):
     seen = play_case(with_resources(nodes, data), workers=workers, seed=seed, lost=True)
@@ -514,7 +507,6 @@ def test_a_task_whose_worker_dies_while_it_waits_begins_anew_and_ends_once(nodes
     assert all(min(numbers) == 1 for numbers in seen.stage.numbers.values() if numbers)
 
 
-@QUICK
 @given(nodes=cases(), workers=st.integers(1, 3), seed=st.integers(0, 1000), after=st.integers(0, 12))
 def test_a_drained_run_begins_nothing_more_and_accounts_for_every_task(nodes, workers, seed, after):
     begun: list[int] = []

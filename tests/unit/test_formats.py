@@ -26,7 +26,7 @@ matplotlib_figure = pytest.importorskip("matplotlib.figure")
 text = st.text(st.characters(exclude_categories=["Cs"]))
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text
 json_values = st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(text, inner), max_leaves=20)
-through_one_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+through_one_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def through(value: object, path: Path) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import luigi
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from luigi import date_interval
 from luigi.parameter import ParameterVisibility
@@ -156,7 +156,6 @@ def token(value: Any) -> Any:
 
 @pytest.mark.parametrize("name", PARAMETERS)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
 def test_one_value_has_one_form_and_two_values_never_share_one(name: str, data: st.DataObject):
     parameter, values = PARAMETERS[name]
     first, second = (parameter.normalize(data.draw(values)) for _ in range(2))
@@ -167,7 +166,6 @@ def test_one_value_has_one_form_and_two_values_never_share_one(name: str, data: 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
 def test_a_value_that_went_through_its_text_has_the_same_form(name: str, data: st.DataObject):
     parameter, values = PARAMETERS[name]
     value = parameter.normalize(data.draw(values))

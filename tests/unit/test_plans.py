@@ -10,8 +10,7 @@ from typing import Any
 
 import luigi
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 from luigi.mock import MockTarget
 
@@ -196,10 +195,6 @@ def in_memory() -> Iterator[None]:
         yield
 
 
-QUICK = hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@QUICK
 @given(nodes=cases(), data=st.data())
 def test_a_plan_is_what_the_rules_say_and_asks_the_store_about_nothing_else(nodes, data):
     roots = data.draw(st.lists(st.integers(0, len(nodes) - 1), min_size=1, max_size=3))
@@ -215,7 +210,6 @@ def test_a_plan_is_what_the_rules_say_and_asks_the_store_about_nothing_else(node
     assert not STORE.asked
 
 
-@QUICK
 @given(nodes=cases())
 def test_requirements_come_before_those_who_require_them_and_every_reason_is_given(nodes):
     roots = range(len(nodes))
@@ -236,7 +230,6 @@ def test_requirements_come_before_those_who_require_them_and_every_reason_is_giv
             assert {prepared.tasks[ref].n for ref in step.requirements} == set(nodes[n].requires)
 
 
-@QUICK
 @given(nodes=cases(), data=st.data())
 def test_a_store_far_away_is_asked_few_questions_and_once_for_each_target(nodes, data):
     roots = data.draw(st.lists(st.integers(0, len(nodes) - 1), min_size=1, max_size=3))
@@ -255,7 +248,6 @@ def test_a_store_far_away_is_asked_few_questions_and_once_for_each_target(nodes,
     assert case
 
 
-@QUICK
 @given(nodes=cases(), data=st.data())
 def test_force_makes_the_roots_or_all_again(nodes, data):
     roots = data.draw(st.lists(st.integers(0, len(nodes) - 1), min_size=1, max_size=2, unique=True))
@@ -433,7 +425,6 @@ def test_a_store_that_cannot_answer_is_an_error_and_not_a_missing_target(checks_
         make_plan([AwayTask()])
 
 
-@QUICK
 @given(nodes=cases(most=6))
 def test_a_plan_is_plain_data(nodes):
     _, prepared = planned(nodes, range(len(nodes)))

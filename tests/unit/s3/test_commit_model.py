@@ -259,14 +259,14 @@ def take_ways(names: tuple[str, ...], kind: str, seed: int, count: int) -> None:
             pytest.fail("\n".join([wrong, *way]))
 
 
-@settings(derandomize=True, max_examples=40, deadline=None)
+@settings(derandomize=True, max_examples=40)
 @given(names=st.sampled_from(NAMES), kind=st.sampled_from(KINDS), seed=st.integers(0, 2**32))
 def test_five_clients_with_many_faults_leave_nothing_torn_on_ways_taken_at_random(names, kind, seed):
     take_ways(names, kind, seed, 20)
 
 
 @pytest.mark.stress
-@settings(derandomize=True, max_examples=300, deadline=None)
+@settings(derandomize=True, max_examples=300)
 @given(names=st.sampled_from(NAMES), kind=st.sampled_from(KINDS), seed=st.integers(0, 2**32))
 def test_five_clients_with_many_faults_leave_nothing_torn_on_many_ways_taken_at_random(names, kind, seed):
     take_ways(names, kind, seed, 60)

@@ -349,7 +349,7 @@ class LeasesOfNeighbours(Leases):
 
 
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-THOROUGH = settings(max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=SLOW_IS_FINE)
+THOROUGH = settings(stateful_step_count=40, suppress_health_check=SLOW_IS_FINE)
 TEETH = settings(
     THOROUGH, max_examples=4000, phases=[Phase.generate], derandomize=True, database=None, report_multiple_bugs=False
 )

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nectar import errors
@@ -330,7 +329,6 @@ class SmallPages(Bucket):
 
 
 @given(cases(), st.integers(1, 30))
-@hypothesis_settings(deadline=None, max_examples=200)
 def test_whatever_lies_in_the_bucket_the_answer_is_the_naive_one_in_no_more_requests(case: Case, most: int):
     bucket = SmallPages(case.objects, most)
     assert present(case.wanted, bucket) == naive(case.wanted, bucket)
