@@ -164,6 +164,15 @@ class NoFormat(UsageError):
     code = "no-format"
 
 
+# Descriptions: what is none.
+
+
+class BencodeInvalid(UsageError):
+    """Bytes are no bencoding, or not the one that their value has."""
+
+    code = "bencode-invalid"
+
+
 # Requests: what the server does not take.
 
 
@@ -229,6 +238,15 @@ class CycleFound(GraphError):
     """Tasks require each other in a circle."""
 
     code = "cycle"
+
+    @classmethod
+    def drawn(cls, names: Iterable[str]) -> CycleFound:
+        """Return the error that draws a circle of tasks, each requiring the next; the last is the first again."""
+        lines = [f"{'   ' * depth}{'└─ ' if depth else ''}{name}" for depth, name in enumerate(names)]
+        return cls(
+            "tasks require each other in a circle:\n" + "\n".join(lines),
+            hint="one of these tasks must not require the next",
+        )
 
 
 class TaskBroken(GraphError):

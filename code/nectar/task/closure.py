@@ -138,7 +138,7 @@ def in_order(
             if waiting in open_refs:
                 names = list(open_refs)
                 circle = [*names[names.index(waiting) :], waiting]
-                raise cycle([tasks[ref] for ref in circle])
+                raise errors.CycleFound.drawn(repr(tasks[ref]) for ref in circle)
             if waiting is not None and waiting not in done:
                 open_refs[waiting] = iter(requirements(waiting))
             if not open_refs:
@@ -232,7 +232,8 @@ def _walk(root: luigi.Task, found: Closure, whole: bool) -> None:
             waiting = None
             if ref in open_tasks:
                 names = list(open_tasks)
-                raise cycle([*(open_tasks[name] for name in names[names.index(ref) :]), task])
+                circle = [*(open_tasks[name] for name in names[names.index(ref) :]), task]
+                raise errors.CycleFound.drawn(map(repr, circle))
             if ref not in found.identities and not _take_in(ref, task, found, whole):
                 if len(found.identities) + len(stack) >= MOST_TASKS:
                     raise _too_large(root, task)
@@ -253,15 +254,6 @@ def _walk(root: luigi.Task, found: Closure, whole: bool) -> None:
         stack.pop()
         del open_tasks[visit.ref]
         _settle(visit, found)
-
-
-def cycle(tasks: Sequence[luigi.Task]) -> errors.CycleFound:
-    """Return the error that draws a circle of tasks; its last is its first again."""
-    lines = [f"{'   ' * depth}{'└─ ' if depth else ''}{task!r}" for depth, task in enumerate(tasks)]
-    return errors.CycleFound(
-        "tasks require each other in a circle:\n" + "\n".join(lines),
-        hint="one of these tasks must not require the next",
-    )
 
 
 def _too_large(root: luigi.Task, task: luigi.Task) -> errors.ClosureTooLarge:
