@@ -164,13 +164,25 @@ class NoFormat(UsageError):
     code = "no-format"
 
 
-# Descriptions: what is none.
+# Descriptions: what is none, or none that can be carried out.
 
 
 class BencodeInvalid(UsageError):
     """Bytes are no bencoding, or not the one that their value has."""
 
     code = "bencode-invalid"
+
+
+class DescriptionInvalid(UsageError):
+    """A description of work holds what none can hold, or lacks what it must have."""
+
+    code = "description-invalid"
+
+
+class DescriptionNewer(DescriptionInvalid):
+    """A description was written by a newer Nectar."""
+
+    code = "description-newer"
 
 
 # Requests: what the server does not take.
