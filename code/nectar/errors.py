@@ -152,6 +152,31 @@ class ParameterProblem:
         return f"ParameterProblem({self.field!r}, {self.message!r}, {self.hint!r})"
 
 
+class SelectionInvalid(UsageError):
+    """A selection cannot be read, or selects nothing."""
+
+    code = "selection-invalid"
+
+
+class OptionsInvalid(UsageError):
+    """A run cannot be carried out with these options."""
+
+    code = "options-invalid"
+
+
+class PresetInvalid(UsageError):
+    """A preset is not right, or sets what is given as well."""
+
+    code = "preset-invalid"
+
+
+class PresetNotFound(UsageError):
+    """No preset of the chain has this name."""
+
+    code = "preset-not-found"
+    http_status = 404
+
+
 class InvalidOutputName(UsageError):
     """An output's name cannot be a file in a target."""
 
@@ -284,6 +309,13 @@ class SharedTarget(GraphError):
     """Two tasks have one target."""
 
     code = "shared-target"
+
+
+class UpstreamMissing(GraphError):
+    """A selected task needs one that is neither selected nor there."""
+
+    code = "upstream-missing"
+    http_status = 409
 
 
 class UnsendableTask(GraphError):

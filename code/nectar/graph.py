@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import luigi
@@ -33,6 +33,16 @@ class Graph:
 
     roots: tuple[str, ...]  #: refs
     nodes: Mapping[str, Node]  #: by ref
+
+    def only(self, refs: Collection[str]) -> Graph:
+        """Return the graph of some of its tasks, with what they require of each other; its roots are its ends."""
+        nodes = {
+            ref: replace(node, requirements={path: one for path, one in node.requirements.items() if one in refs})
+            for ref, node in self.nodes.items()
+            if ref in refs
+        }
+        required = {one for node in nodes.values() for one in node.requirements.values()}
+        return Graph(tuple(ref for ref in nodes if ref not in required), nodes)
 
     def to_json(self) -> dict[str, Any]:
         """Return the graph as a JSON value."""

@@ -206,6 +206,14 @@ def _json_value(parameter: luigi.Parameter[Any], value: Any) -> Any:
     return str(parameter.serialize(value))
 
 
+def canonical_of(parameter: luigi.Parameter[Any], name: str, text: str) -> Canonical | None:
+    """Return the canonical form of the value that a text means, None for a text that the parameter cannot read."""
+    try:
+        return canonical(parameter, name, parameter.normalize(parameter.parse(text)))
+    except Exception:  # a parameter's own code: whatever it raises, the text is none of its values
+        return None
+
+
 def parse_texts(
     parameters: Sequence[tuple[str, luigi.Parameter[Any]]],
     texts: Mapping[str, str],

@@ -22,6 +22,7 @@ from nectar.plans import Action, Force, Prepared, Why, make_plan
 from nectar.records import RECORD_NAME, FileEntry, Record, utc_now
 from nectar.stores import Inspection, MemoryStore
 from nectar.stores.memory import _Held
+from nectar.task.closure import reference
 
 OWN, WRAPPER, EXTERNAL, PLAIN, LEFTOVER, INVALID = "own", "wrapper", "external", "plain", "leftover", "invalid"
 
@@ -135,7 +136,12 @@ def plant(case: int) -> None:
 
 
 def planned(
-    nodes: Sequence[Node], roots: Sequence[int], force: Force = Force.NOTHING, *, far: bool = False
+    nodes: Sequence[Node],
+    roots: Sequence[int],
+    force: Force = Force.NOTHING,
+    *,
+    far: bool = False,
+    select: str | None = None,
 ) -> tuple[int, Prepared]:
     """Plan some tasks; `far`: with a store that is asked about many targets in one question, as one in S3."""
     case = next(_numbers)
@@ -145,7 +151,7 @@ def planned(
     STORE.inspected.clear()
     STORE.checks_in_plans = not far
     try:
-        return case, make_plan([task_of(case, n) for n in roots], force)
+        return case, make_plan([task_of(case, n) for n in roots], force, select)
     finally:
         STORE.checks_in_plans = True
 
@@ -269,6 +275,110 @@ def test_a_force_does_not_outlive_its_plan():
     case, forced = planned(nodes, [0], Force.ROOTS)
     assert forced.plan.counts[Action.RUN] == 1
     assert make_plan([task_of(case, 0)]).plan.counts[Action.SKIP] == 1
+
+
+def naive_selected(
+    nodes: Sequence[Node], selected: frozenset[int], forced: frozenset[int] = frozenset()
+) -> dict[int, Action] | set[int]:
+    """Return what must come out for a selection; where it is refused, the tasks that are missing, wrappers apart."""
+
+    def there(n: int) -> bool:
+        if nodes[n].kind == WRAPPER:
+            return all(map(there, nodes[n].requires))
+        return n not in forced and naive(nodes, [n])[n] is Action.SKIP
+
+    looked_behind = {n for n in selected if nodes[n].kind == WRAPPER or (nodes[n].kind != EXTERNAL and not there(n))}
+    while True:
+        given = {one for n in looked_behind for one in nodes[n].requires} - selected
+        if (more := {n for n in given if nodes[n].kind == WRAPPER}) <= looked_behind:
+            break
+        looked_behind |= more
+    plain = {n for n in given if nodes[n].kind != WRAPPER}
+    lacking = {n for n in given if not there(n)}
+    missing = {n for n in lacking if n in plain or lacking.isdisjoint(nodes[n].requires)}
+    if missing:
+        return missing
+    cut = [Node(one.kind, () if n in plain else one.requires, one.there) for n, one in enumerate(nodes)]
+    return naive(cut, sorted(selected), forced)
+
+
+@QUICK
+@given(nodes=cases(), data=st.data())
+def test_a_plan_of_a_selection_makes_only_that_or_is_refused_by_the_name_of_what_is_missing(nodes, data):
+    chosen = data.draw(st.frozensets(st.integers(0, len(nodes) - 1), min_size=1))
+    force = data.draw(st.sampled_from(Force))
+    forced = frozenset(n for n in chosen if nodes[n].kind == OWN) if force is not Force.NOTHING else frozenset()
+    names = {WRAPPER: "ManyTask", EXTERNAL: "GivenTask", PLAIN: "PlainTask"}
+    text = ",".join(f"{names.get(nodes[n].kind, 'OwnTask')}(n={n})" for n in chosen)
+    want = naive_selected(nodes, chosen, forced)
+    try:
+        _, prepared = planned(nodes, range(len(nodes)), force, select=text)
+    except errors.UpstreamMissing as error:
+        named = {n for n in range(len(nodes)) if f"n={n})`, which" in error.message}
+        assert named == want or (isinstance(want, set) and named < want and len(named) == 5)
+        return
+    assert isinstance(want, dict), want
+    found = {prepared.tasks[step.ref].n: step.action for step in prepared.plan.steps}
+    assert found == want
+    assert chosen <= found.keys(), "all that is selected is looked at, also above a complete target"
+    assert {n for n, action in found.items() if action is not Action.SKIP} <= chosen
+    assert prepared.plan.selected == len(chosen)
+    seen: set[str] = set()
+    for step in prepared.plan.steps:
+        assert seen.issuperset(step.requirements)
+        seen.add(step.ref)
+
+
+def test_a_selected_task_is_made_though_nothing_that_is_missing_needs_it():
+    nodes = [Node(), Node(requires=(0,)), Node(requires=(1,), there=True)]
+    _, prepared = planned(nodes, [2], select="OwnTask(n=0)")
+    assert [(prepared.tasks[step.ref].n, step.action) for step in prepared.plan.steps] == [(0, Action.RUN)]
+    assert [prepared.tasks[ref].n for ref in prepared.ends] == [0]
+
+
+def test_what_is_missing_and_not_selected_is_named_with_who_needs_it_and_a_way_on():
+    nodes = [Node(), Node(), Node(requires=(0, 1)), Node(requires=(2,))]
+    with pytest.raises(errors.UpstreamMissing) as caught:
+        planned(nodes, [3], select="+OwnTask(n=3)")
+    for n in (0, 1):
+        assert f"n={n})`, which `" in caught.value.message
+    assert "n=2)` needs (no target)" in caught.value.message
+    assert "n=2)`, which" not in caught.value.message
+    assert "`+`" in str(caught.value.hint)
+
+
+def test_a_complete_selected_task_needs_nothing():
+    _, prepared = planned([Node(), Node(requires=(0,), there=True)], [1], select="OwnTask(n=1)")
+    assert [step.action for step in prepared.plan.steps] == [Action.SKIP]
+
+
+def test_a_wrapper_that_is_not_selected_is_there_when_what_it_requires_is():
+    nodes = [Node(there=True), Node(WRAPPER, (0,)), Node(requires=(1,))]
+    _, prepared = planned(nodes, [2], select="OwnTask(n=2)")
+    assert [step.action for step in prepared.plan.steps] == [Action.SKIP, Action.SKIP, Action.RUN]
+    nodes[0] = Node()
+    with pytest.raises(errors.UpstreamMissing, match=r"ManyTask\(case=\d+, n=1\)`, which"):
+        planned(nodes, [2], select="OwnTask(n=0), OwnTask(n=2)")
+    _, prepared = planned(nodes, [2], select="*OwnTask(n=2)")
+    assert [step.action for step in prepared.plan.steps] == [Action.RUN, Action.RUN, Action.RUN]
+
+
+def test_from_afar_a_selection_of_many_is_one_question_and_another_about_what_they_need():
+    nodes = [Node(there=n == 0, requires=(n - 1,) if n else ()) for n in range(1000)]
+    _, prepared = planned(nodes, [999], far=True, select="OwnTask(n=0)*")
+    assert prepared.plan.counts[Action.RUN] == 999
+    assert len(STORE.asked) == 1
+    with pytest.raises(errors.UpstreamMissing):
+        planned(nodes, [999], far=True, select="OwnTask(n=???)")
+    assert len(STORE.asked) == 2
+
+
+def test_a_plan_may_begin_with_some_of_the_selected_tasks():
+    nodes = [Node(), Node(requires=(0,)), Node()]
+    case, _ = planned(nodes, [1, 2])
+    only = {reference(task_of(case, 1))}
+    prepared = make_plan([task_of(case, 1), task_of(case, 2)], select="*", only=only)
+    assert [prepared.tasks[step.ref].n for step in prepared.plan.steps] == [0, 1]
 
 
 def test_nothing_above_a_complete_target_is_looked_at():

@@ -85,12 +85,12 @@ class Explanation:
         }
 
 
-def explain(*tasks: luigi.Task) -> list[Explanation]:
+def explain(*tasks: luigi.Task, select: str | None = None) -> list[Explanation]:
     """Return an explanation for every task that would run or is blocked, and for every drift.
 
     Raises: as `nectar.plans.make_plan`.
     """
-    prepared = make_plan(tasks)
+    prepared = make_plan(tasks, select=select)
     return [_explain(step, prepared) for step in prepared.plan.steps if step.action is not Action.SKIP or step.drift]
 
 

@@ -12,14 +12,17 @@ from nectar.plans import Action, Plan, make_plan
 from nectar.plans.values import MAKING
 
 
-def plan(*tasks: luigi.Task) -> Plan:
+def plan(*tasks: luigi.Task, select: str | None = None) -> Plan:
     """Return what would happen if these tasks were run now; nothing is run or written.
+
+    `select` names those that would be made, among all that the tasks stand on: `*CleanTask, LoadTask(day=3)+`.
 
     Raises:
         GraphError: when the tasks cannot be carried out: a circle, two tasks with one target.
+        SelectionInvalid, UpstreamMissing: when nothing can be made of the selection.
         StoreUnreachable: when a store cannot answer.
     """
-    return make_plan(tasks).plan
+    return make_plan(tasks, select=select).plan
 
 
 def listed(tasks: Sequence[luigi.Task]) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import luigi
@@ -52,11 +52,12 @@ class _Look:
     blocked: bool = False  #: it can neither be used nor made
     drift: bool = False
     forced: bool = False
+    given: bool = False  #: it was not selected: where it is not there, what needs it cannot be made
 
     @property
     def goes_on(self) -> bool:
         """Whether what the task requires has to be looked at, too."""
-        return self.wrapper or not (self.complete or self.blocked or self.task.run is None)
+        return self.wrapper or not (self.complete or self.blocked or self.given or self.task.run is None)
 
 
 @dataclass(slots=True)
@@ -72,19 +73,39 @@ class _Survey:
         default_factory=dict
     )  #: of what would be reused: file -> sha256, by ref
     remembered: dict[tuple[str, str], bool] = field(default_factory=dict)  #: by store and prefix: it knows recipes
+    selected: frozenset[str] | None = None  #: what may be made; None: everything
 
 
-def make_plan(roots: Sequence[luigi.Task], force: Force = Force.NOTHING) -> Prepared:
-    """Return the plan for some root tasks.
+def make_plan(
+    roots: Sequence[luigi.Task],
+    force: Force = Force.NOTHING,
+    select: str | None = None,
+    only: Container[str] | None = None,
+) -> Prepared:
+    """Return the plan for some root tasks, or for what a selection means among all that they stand on.
+
+    With a selection only what is selected is made, each of these tasks whether or not another one asks for it; it is
+    what any `force` means. `only` names by ref those of them that the plan begins with; None: all.
 
     Raises:
         CycleFound, ClosureTooLarge, SharedTarget: when the tasks cannot be carried out.
         IdentityError: when a task has no identity.
+        SelectionInvalid: when a clause of the selection cannot be read, or selects nothing.
+        UpstreamMissing: when a selected task needs one that is neither selected nor there.
         StoreUnreachable: when a store cannot answer.
     """
     ground.begin_epoch()
     with _without_collection():
-        return _plan(roots, force)
+        if select is None:
+            survey = _Survey(closure(roots))
+            return _plan(survey, list(dict.fromkeys(map(reference, roots))), force)
+        from nectar.selection import select as choose  # late: most plans have none
+
+        chosen = choose(roots, select)
+        survey = _Survey(chosen.closure, expanded=True, selected=frozenset(chosen.refs))
+        prepared = _plan(survey, [ref for ref in chosen.refs if only is None or ref in only], force)
+        _refuse_missing(survey, prepared.plan)
+        return replace(prepared, selected=chosen.refs, ends=chosen.ends)
 
 
 @contextlib.contextmanager
@@ -99,13 +120,13 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _plan(roots: Sequence[luigi.Task], force: Force) -> Prepared:
-    survey = _Survey(closure(roots))
-    root_refs = list(dict.fromkeys(map(reference, roots)))
+def _plan(survey: _Survey, root_refs: list[str], force: Force) -> Prepared:
     level, ahead = root_refs, 1
+    forced = frozenset(root_refs if survey.selected is None else survey.selected)
+    everything = force is Force.ALL and survey.selected is None
     while level:
         for ref in level:
-            _see(survey, ref, forced=force is Force.ALL or (force is Force.ROOTS and ref in root_refs))
+            _see(survey, ref, forced=everything or (force is not Force.NOTHING and ref in forced))
         _ask(survey, level, ahead)
         wanted: dict[str, None] = {}
         for ref in level:
@@ -115,8 +136,9 @@ def _plan(roots: Sequence[luigi.Task], force: Force) -> Prepared:
     steps: dict[str, PlanStep] = {}
     for ref in _in_order(survey, root_refs):
         steps[ref] = _step(survey, ref, steps)
+    selected = None if survey.selected is None else len(survey.selected)
     return Prepared(
-        Plan(tuple(steps.values()), len(survey.closure.tasks)), {ref: survey.looks[ref].task for ref in steps}
+        Plan(tuple(steps.values()), len(survey.closure.tasks), selected), {ref: survey.looks[ref].task for ref in steps}
     )
 
 
@@ -126,6 +148,35 @@ def _requirements(survey: _Survey, ref: str) -> tuple[str, ...]:
     return expand(survey.closure, ref)
 
 
+def _refuse_missing(survey: _Survey, plan: Plan) -> None:
+    """Make sure that all is there that selected tasks need and that is not selected itself.
+
+    A wrapper that is not selected is there when all that it requires is.
+    """
+    missing: dict[str, PlanStep] = {}
+    needed_by: dict[str, str] = {}
+    for step in plan.steps:
+        if step.action is Action.SKIP:
+            continue
+        if survey.looks[step.ref].given and not any(ref in missing for ref in step.requirements):
+            missing[step.ref] = step
+        for ref in step.requirements:
+            needed_by.setdefault(ref, step.task)
+    if missing:
+        named = [
+            f"`{step.task}`, which `{needed_by[ref]}` needs" + (f" ({step.reasons[0]})" if step.reasons else "")
+            for ref, step in list(missing.items())[:_NAMED]
+        ]
+        more = f", and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        raise errors.UpstreamMissing(
+            f"what is not selected is not there: {'; '.join(named)}{more}",
+            hint="select it too (`+` before a name adds one level of what it needs, `*` all), or make it first",
+        )
+
+
+_NAMED = 5  # tasks that a message names
+
+
 # Looking
 
 
@@ -133,6 +184,8 @@ def _see(survey: _Survey, ref: str, *, forced: bool) -> None:
     """Take a task in, and make sure that it shares no place with another."""
     task = survey.closure.tasks[ref]
     look = survey.looks[ref] = _Look(task, is_wrapper(task))
+    if survey.selected is not None:
+        look.given = ref not in survey.selected
     state = state_of(task)
     places: list[str] = []
     if state is not None:

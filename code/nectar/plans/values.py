@@ -95,6 +95,7 @@ class Plan:
 
     steps: tuple[PlanStep, ...]
     identified: int  #: tasks in the closure: those that the plan did not need to look at included
+    selected: int | None = None  #: how many were selected; None: there was no selection
 
     @property
     def counts(self) -> dict[Action, int]:
@@ -121,6 +122,7 @@ class Plan:
         return {
             "counts": {action.value: count for action, count in self.counts.items()},
             "identified": self.identified,
+            "selected": self.selected,
             "steps": [step.to_json() for step in self.steps],
         }
 
@@ -131,6 +133,8 @@ class Prepared:
 
     plan: Plan
     tasks: Mapping[str, luigi.Task]  #: by ref
+    selected: tuple[str, ...] | None = None  #: refs of what was selected; None: there was no selection
+    ends: tuple[str, ...] = ()  #: refs of what was selected and no other selected task requires
 
 
 class Force(str, Enum):
