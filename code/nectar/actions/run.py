@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,7 @@ from nectar.execution.bookkeeping import Bookkeeper
 from nectar.execution.choice import Options, check, make_runner, prepare
 from nectar.execution.outcome import Event, Listener, Runner, RunResult
 from nectar.plans import Force, make_plan
+from nectar.plans.collection import without_collection
 from nectar.recording.capture import Echo
 from nectar.recording.run import new_run, running
 from nectar.recording.uses import Uses
@@ -63,10 +65,11 @@ def runner_for(tasks: Sequence[luigi.Task], listener: Listener, options: Options
     uses = Uses()
     planned = False
     try:
-        with running(this_run), uses.counting():
-            prepared = make_plan(tasks, options.force)
-        planned = True
-        runner = make_runner(prepared, tasks, this_run, book.listen, options)
+        with without_collection(keep=True):
+            with running(this_run), uses.counting():
+                prepared = make_plan(tasks, options.force)
+            planned = True
+            runner = make_runner(prepared, tasks, this_run, book.listen, options)
     except BaseException as error:
         uses.release()
         book.open(tasks, planned=planned)
@@ -84,6 +87,7 @@ class _Using:
     def __init__(self, runner: Runner, uses: Uses) -> None:
         self._runner, self._uses = runner, uses
         weakref.finalize(self, uses.release).atexit = False  # the end of the process is the end of its uses, too
+        weakref.finalize(self, gc.unfreeze).atexit = False
         self.drain = runner.drain
 
     def execute(self) -> RunResult:

@@ -21,6 +21,7 @@ from nectar.execution.jobs import Executor, Job, Report, ReportKind, Tell, now
 from nectar.execution.outcome import GOOD, STORE_CODES, Event, EventKind, Listener, RunResult, StepResult, StepStatus
 from nectar.execution.resources import Resources
 from nectar.plans import Action, PlanStep, Prepared, Why, make_plan
+from nectar.plans.collection import without_collection
 from nectar.recording.run import Run, running
 from nectar.records import utc_now
 
@@ -126,8 +127,8 @@ class Engine:
         at_once = True
         try:
             with running(self._run), _frozen():
-                self._take_in(self._prepared)
-                gc.freeze()
+                with without_collection(keep=True):
+                    self._take_in(self._prepared)
                 self._loop(executor)
             at_once = False
         except KeyboardInterrupt:
@@ -444,7 +445,7 @@ class Engine:
 
 @contextlib.contextmanager
 def _frozen() -> Iterator[None]:
-    """Keep Python from looking for cycles in the plan and its tasks, again and again, while they are carried out."""
+    """Let Python look for cycles in the plan and its tasks again, once they are carried out."""
     try:
         yield
     finally:
