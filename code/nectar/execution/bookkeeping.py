@@ -97,9 +97,8 @@ class Bookkeeper:
 
     def ended(self, result: RunResult) -> None:
         """Write down how the run ended, with what was complete before."""
-        for step in result.steps:
-            if step.status is StepStatus.SKIPPED:  # of which no event tells
-                self._journal.step(step.ref, step.task, step.status.value, path=step.path)
+        skipped = ((one.ref, one.task, one.path) for one in result.steps if one.status is StepStatus.SKIPPED)
+        self._journal.steps(skipped, StepStatus.SKIPPED.value)  # of which no event tells
         if result.interrupted:
             self._journal.state(RunState.CANCELED, error="it was interrupted")
         elif result.success:

@@ -170,7 +170,8 @@ def test_a_folder_that_cannot_be_made_stops_no_run(tmp_path: Path, caplog: pytes
     assert len(journal.path.read_bytes().splitlines()) == 103
 
 
-def test_a_file_size_limit_stops_no_run(books: RunStore, folder: Path) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_file_size_limit_stops_no_run(books: RunStore, folder: Path, at_once: bool) -> None:
     child = os.fork()
     if not child:
         code = 1
@@ -178,7 +179,11 @@ def test_a_file_size_limit_stops_no_run(books: RunStore, folder: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
             journal = Journal(folder, "run-one")
             journal.create(new_run("run-one"))
-            said = [journal.step(f"s{number}", "FillTask()", "succeeded") for number in range(50)]
+            steps = [(f"s{number}", "FillTask()", None) for number in range(50)]
+            if at_once:
+                said = [True, journal.steps(steps, "succeeded")]
+            else:
+                said = [journal.step(ref, task, "succeeded") for ref, task, _ in steps]
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             ended = journal.state(RunState.SUCCESS)
             code = 0 if ended and said[0] and not said[-1] else 2

@@ -71,6 +71,20 @@ def test_lines_are_numbered_and_say_what_happened_and_when(tmp_path: Path) -> No
     assert (lines[4]["task"], lines[4]["detail"]) == ("ATask()", [1])
 
 
+def test_many_steps_that_ended_alike_are_a_line_each(tmp_path: Path) -> None:
+    with Journal(tmp_path, "run-one") as journal:
+        assert journal.steps([], "skipped")
+        assert journal.steps(((f"s{number}", f"ATask(n={number})", None) for number in range(1000)), "skipped")
+        assert journal.step("t", "ATask()", "skipped", path="chains/a")
+        assert journal.steps([("u", "ATask()", "chains/a")], "skipped")
+    lines = read(journal)
+    assert [line["number"] for line in lines] == list(range(1, 1003))
+    assert {line["kind"] for line in lines} == {"step ended"}
+    assert [line["task"] for line in lines[:1000]] == [f"ATask(n={number})" for number in range(1000)]
+    assert lines[0]["step"] == {"ref": "s0", "status": "skipped"}
+    assert lines[-1]["step"] == {"ref": "u", "status": "skipped", "path": "chains/a"}
+
+
 def test_a_line_has_64_kib_at_most(tmp_path: Path) -> None:
     with Journal(tmp_path, "run-one") as journal:
         journal.step("a", "ATask()" * 10_000, "failed", error="x" * 10**6, hint="\ud800" * 10**5)
