@@ -13,6 +13,7 @@ from typing import Any
 
 from nectar import errors
 from nectar.address import Address
+from nectar.json_text import make_encode
 
 SCHEMA = 1
 RECORD_NAME = "record.json"
@@ -93,7 +94,10 @@ class Record:
     def unnamed_output(self, outputs: Sequence[str]) -> str | None:
         """Return the first of its own outputs, and of `outputs`, that is not among its files; None: there is none."""
         named = {entry.name for entry in self.files}
-        return next((name for name in (*self.outputs, *outputs) if name not in named), None)
+        for name in (*self.outputs, *outputs):
+            if name not in named:
+                return name
+        return None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as the document that is written."""
@@ -109,20 +113,21 @@ class Record:
         document["files"] = [entry.to_json() for entry in self.files]
         if self.places:
             document["places"] = dict(self.places)
-        document["outputs"] = list(self.outputs)
-        document["foreign"] = list(self.foreign)
         document["inputs"] = self.inputs
         document["dynamic"] = [entry.to_json() for entry in self.dynamic]
-        document["code"] = self.code
         document["started_at"] = _time_text(self.started_at)
         document["ended_at"] = _time_text(self.ended_at)
         document["seconds"] = round(self.seconds, 6)
         document["attempt"] = {"id": self.attempt, "number": self.attempt_number}
+        if self.reused_from is not None:
+            document["reused_from"] = self.reused_from
+        # From here on it says what the records of many tasks have in common: see `_Common`.
+        document["outputs"] = list(self.outputs)
+        document["foreign"] = list(self.foreign)
+        document["code"] = self.code
         document["run_id"] = self.run_id
         document["tags"] = dict(self.tags)
         document["adopted"] = self.adopted
-        if self.reused_from is not None:
-            document["reused_from"] = self.reused_from
         document["provenance"] = self.provenance
         return document
 
@@ -170,7 +175,7 @@ class _Names(dict[str, str]):
 
 _NAMES = _Names()
 _encode_text = json.encoder.encode_basestring
-_encode_tree = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
+_encode_tree = make_encode(ascii_only=False)
 
 
 class Encoded(dict[str, Any]):
@@ -200,38 +205,66 @@ _EMPTY = {dict: "{}", list: "[]", bool: "false", type(None): "null"}
 
 
 _decode = json.JSONDecoder().raw_decode  # without what `loads` does around it
-_LAST = ',\n "provenance": '
+_COMMON = ',\n "outputs": '
+_IN_COMMON = frozenset({"outputs", "foreign", "code", "run_id", "tags", "adopted", "provenance"})
 
 
-def _document(text: str) -> Any:
-    """Return the value of a JSON text without blanks around it.
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What thousands of records have in common: those of one class, made by one process. It is read once.
 
-    A third of a record says where it was made, as the last member, on a line that it shares with thousands of others:
-    that line is read once. What is laid out otherwise is read as a whole.
+    It is the larger half of most records, and they end with it.
     """
-    head, mark, line = text.rpartition(_LAST)
+
+    outputs: tuple[str, ...]
+    foreign: tuple[str, ...]
+    code: Mapping[str, Any] | None
+    run_id: str | None
+    tags: Mapping[str, str]
+    adopted: bool
+    provenance: Mapping[str, Any]
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> _Common:
+        return cls(
+            outputs=tuple(map(_text, document["outputs"])),
+            foreign=tuple(map(_text, document["foreign"])),
+            code=document.get("code"),
+            run_id=document.get("run_id"),
+            tags=dict(document["tags"]),
+            adopted=bool(document["adopted"]),
+            provenance=dict(document["provenance"]),
+        )
+
+
+def _read(text: str) -> tuple[Any, _Common | None]:
+    """Return the value of a JSON text without blanks around it, and what it has in common with others.
+
+    What is laid out otherwise than `Record.to_bytes` does it, or misstates something, is returned as a whole.
+    """
+    head, mark, rest = text.rpartition(_COMMON)
     if mark:
         try:
-            provenance = _read_last_line(line)
+            common = _read_common(rest)
             document, end = _decode(f"{head}}}")
-        except ValueError:  # another's layout, or no JSON at all
+        except (ValueError, LookupError, TypeError, AttributeError):  # another's layout, or no JSON at all
             pass
         else:
             if end == len(head) + 1:
-                document["provenance"] = provenance
-                return document
+                return document, common
     document, end = _decode(text)
     if end != len(text):
         raise ValueError("something follows the record")
-    return document
+    return document, None
 
 
-@functools.lru_cache(maxsize=64)
-def _read_last_line(line: str) -> Any:
-    value, end = _decode(line)
-    if line[end:].strip() != "}":
-        raise ValueError("it is not the last member")
-    return value
+@functools.lru_cache(maxsize=256)
+def _read_common(rest: str) -> _Common:
+    text = f'{{"outputs": {rest}'
+    document, end = _decode(text)
+    if end != len(text) or document.keys() != _IN_COMMON:
+        raise ValueError("it is not what records have in common")
+    return _Common.from_json(document)
 
 
 def parse(raw: bytes, address: Address) -> Record:
@@ -246,7 +279,7 @@ def parse(raw: bytes, address: Address) -> Record:
     if not raw:
         raise errors.RecordInvalid(f"the record of `{address}` is empty", hint=hint)
     try:
-        document = _document(raw.decode("utf-8", "surrogatepass"))
+        document, common = _read(raw.decode("utf-8", "surrogatepass"))
         schema = document["schema"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise errors.RecordInvalid(f"the record of `{address}` is not a record", hint=hint) from error
@@ -258,7 +291,7 @@ def parse(raw: bytes, address: Address) -> Record:
             hint="update Nectar: a newer one made this target, and it is left as it is",
         )
     try:
-        record = _from_json(document, address)
+        record = _from_json(document, common or _Common.from_json(document), address)
     except (ValueError, LookupError, TypeError, AttributeError, errors.UsageError, errors.UnsafePath) as error:
         raise errors.RecordInvalid(f"the record of `{address}` lacks or misstates {error}", hint=hint) from error
     if record.address != address:
@@ -266,8 +299,13 @@ def parse(raw: bytes, address: Address) -> Record:
     return record
 
 
-def _from_json(document: dict[str, Any], expected: Address) -> Record:
-    attempt, inputs, places = document["attempt"], document["inputs"], document.get("places")
+def _from_json(document: dict[str, Any], common: _Common, expected: Address) -> Record:
+    attempt, inputs, dynamic, places = (
+        document["attempt"],
+        document["inputs"],
+        document["dynamic"],
+        document.get("places"),
+    )
     path = _text(document["path"])
     return Record(
         address=expected if path == expected.path else Address.parse(path),
@@ -278,15 +316,15 @@ def _from_json(document: dict[str, Any], expected: Address) -> Record:
         ended_at=datetime.fromisoformat(document["ended_at"]),
         attempt=_text(attempt["id"]),
         attempt_number=int(attempt["number"]),
-        run_id=document.get("run_id"),
+        run_id=common.run_id,
         inputs={path: InputEntry(**entry) for path, entry in inputs.items()},
-        dynamic=tuple([InputEntry(**entry) for entry in document["dynamic"]]),
-        outputs=tuple(map(_text, document["outputs"])),
-        foreign=tuple(map(_text, document["foreign"])),
-        code=document.get("code"),
-        provenance=dict(document["provenance"]),
-        tags=dict(document["tags"]),
-        adopted=bool(document["adopted"]),
+        dynamic=tuple([InputEntry(**entry) for entry in dynamic]),
+        outputs=common.outputs,
+        foreign=common.foreign,
+        code=common.code,
+        provenance=common.provenance,
+        tags=common.tags,
+        adopted=common.adopted,
         reused_from=document.get("reused_from"),
         places={_place(name): _place(place) for name, place in places.items()} if places else {},
     )

@@ -82,3 +82,42 @@ def test_what_follows_a_record_makes_it_none(tail: bytes) -> None:
 def test_a_record_that_was_cut_is_none(cut: int) -> None:
     with pytest.raises(errors.RecordInvalid):
         parse(record(provenance={"host": "here", "versions": {"python": "3"}}).to_bytes()[: -cut - 1], ADDRESS)
+
+
+def test_records_that_have_their_ends_in_common_keep_what_is_their_own() -> None:
+    made = [record(output_id=digit * 64, identity={"params": {"n": digit}}, reused_from=None) for digit in "123"]
+    other = record(outputs=("out.txt", "b.txt"), tags={"env": "dev"}, run_id="r", adopted=True, code={"digest": "d"})
+    for one in (*made, other, *made):
+        assert parse(one.to_bytes(), ADDRESS) == one
+
+
+END = b',\n "outputs": ["out.txt"],'
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b',\n "outputs": {"out.txt": 1, "x": 2}, "x": 1,',
+        b',\n "outputs": 7,',
+        b',\n "outputs": [7],',
+        b',\n "outputs": null,',
+        b",",
+    ],
+)
+def test_an_end_that_misstates_something_makes_no_record_and_hides_no_newer_one(end: bytes) -> None:
+    raw = record().to_bytes()
+    assert END in raw
+    if b'"x"' not in end:
+        with pytest.raises(errors.RecordInvalid, match="lacks or misstates"):
+            parse(raw.replace(END, end), ADDRESS)
+    newer = raw.replace(b'"schema": 1', b'"schema": 2').replace(END, end)
+    with pytest.raises(errors.RecordNewer):
+        parse(newer, ADDRESS)
+
+
+def test_what_an_end_says_again_counts_as_in_any_json() -> None:
+    made = record(output_id="1" * 64)
+    raw = made.to_bytes().replace(END, END + b' "output_id": "%s",' % (b"2" * 64))
+    assert parse(raw, ADDRESS) == record(output_id="2" * 64)
+    raw = made.to_bytes().replace(b'"files":', b'"outputs": ["none.txt"], "files":')
+    assert parse(raw, ADDRESS) == made

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from nectar.json_text import make_encode
 from nectar.runs.values import LAST_MOMENT, RunState
 
 LINE_LIMIT = 64 * 1024  #: bytes, with the line feed
@@ -42,7 +43,7 @@ RUNNING = "running"  #: the status of a step that has not ended
 _MARK = " ... [{} characters left out] ... "
 _CUTS = ((8192, 10**9), (1024, 10**9), (256, 256), (64, 32), (16, 8))  # length of texts, number of members
 _DEEPEST = 12
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_nan=False).encode
+_encode = make_encode(compact=True, nan=False)
 
 
 @dataclass(frozen=True, slots=True)
