@@ -209,15 +209,17 @@ def _ask(survey: _Survey, refs: Sequence[str], ahead: int) -> None:
             _judge_foreign(look)
     for store, of_store in asking.values():
         uses.note(store)
-        present = None if store.checks_in_plans else _present(survey, store, of_store, ahead)
-        for ref in of_store:
-            look = survey.looks[ref]
-            task = cast(Task, look.task)
-            address = task.target_address()
-            if present is None:
-                _judge_own(look, task, store.inspect(address, look.outputs))
-            else:  # a question for each would be too dear: what lies there without a record is found when it is made
-                _judge_own(look, task, None if present[address] else _MISSING)
+        looks = [survey.looks[ref] for ref in of_store]
+        addresses = [cast(Task, look.task).target_address() for look in looks]
+        if store.checks_in_plans:
+            outputs = (look.outputs for look in looks)
+            for look, found in zip(looks, store.inspect_many(zip(addresses, outputs, strict=True)), strict=True):
+                _judge_own(look, cast(Task, look.task), found)
+            continue
+        present = _present(survey, store, of_store, ahead)
+        for look, address in zip(looks, addresses, strict=True):
+            # A question for each would be too dear: what lies there without a record is found when it is made.
+            _judge_own(look, cast(Task, look.task), None if present[address] else _MISSING)
 
 
 def _present(survey: _Survey, store: Store, refs: Sequence[str], ahead: int) -> Mapping[Address, bool]:

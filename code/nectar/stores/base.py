@@ -38,7 +38,7 @@ class Inspection:
 
     state: State
     record: Record | None = None  #: where it could be read
-    version: str | None = None  #: names the bytes of the record; None where there are none
+    version: str | None = None  #: names the bytes of the record; None where there are none, or nobody asked
     problem: str | None = None  #: why it is INVALID, one sentence
     stamp: Hashable = None  #: of a COMPLETE: for `Store.unchanged`
     newer: bool = False  #: of an INVALID: a newer Nectar made it, and it must be left as it is
@@ -134,7 +134,7 @@ def refuse_newer(found: Inspection) -> None:
         )
 
 
-def unreadable(error: errors.RecordInvalid, version: str) -> Inspection:
+def unreadable(error: errors.RecordInvalid, version: str | None) -> Inspection:
     """Return what is found where a record lies that cannot be read."""
     newer = isinstance(error, errors.RecordNewer)
     return Inspection(State.INVALID, version=version, problem=error.message, newer=newer)
@@ -291,6 +291,14 @@ class Store(Leasing, Clearing, Protocol):
 
         Raises:
             StoreUnreachable: when the store cannot answer.
+        """
+
+    def inspect_many(self, wanted: Iterable[tuple[Address, Sequence[str]]]) -> Iterator[Inspection]:
+        """Yield what lies at many addresses, each with the outputs that its record must name, in their order.
+
+        It is what `inspect` returns, but may lack the version.
+
+        Raises: as `inspect`.
         """
 
     def records(self, addresses: Iterable[Address]) -> dict[Address, Record]:

@@ -72,6 +72,9 @@ class LayeredStore:
         found = shared if own.state is State.MISSING and self._both else own
         return replace(found, version=version)
 
+    def inspect_many(self, wanted: Iterable[tuple[Address, Sequence[str]]]) -> Iterator[Inspection]:
+        return (self.inspect(address, outputs) for address, outputs in wanted)
+
     def records(self, addresses: Iterable[Address]) -> dict[Address, Record]:
         wanted = list(dict.fromkeys(addresses))
         found = self.own.records(wanted)

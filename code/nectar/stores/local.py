@@ -52,6 +52,7 @@ from nectar.stores.locks import HeldLock, SharedLock, locked, try_alone, try_loc
 from nectar.stores.waiting import pauses
 
 STAGING, ATTEMPTS, RECIPES, LOCKS = ".staging", ".attempts", ".recipes", ".locks"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _USERS = "users"  # the name of the lock that says whether the store is in use
 
 
@@ -103,7 +104,7 @@ class LocalStore:
 
     def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
         try:
-            folder = os.open(self._place(address), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            folder = os.open(self._place(address), _FOLDER)
         except FileNotFoundError:
             self._check_root()
             return Inspection(State.MISSING)
@@ -115,13 +116,53 @@ class LocalStore:
         try:
             if not self._is_inside(address.prefix):
                 return Inspection(State.INVALID, problem=f"a folder of `{address.prefix}` is a link out of the store")
-            return self._inspect_folder(folder, address, outputs)
+            return self._inspect_folder(folder, address, outputs, versioned=True)
         except OSError as error:
             self._fail(error, "read")
         finally:
             os.close(folder)
 
-    def _inspect_folder(self, folder: int, address: Address, outputs: Sequence[str]) -> Inspection:
+    def inspect_many(self, wanted: Iterable[tuple[Address, Sequence[str]]]) -> Iterator[Inspection]:
+        prefix, above = "", -1
+        try:
+            for address, outputs in wanted:
+                if address.prefix != prefix:
+                    if above >= 0:
+                        os.close(above)
+                    prefix, above = address.prefix, self._open_inside(address.prefix)
+                yield self._inspect_below(above, address, outputs) if above >= 0 else self.inspect(address, outputs)
+        finally:
+            if above >= 0:
+                os.close(above)
+
+    def _open_inside(self, prefix: str) -> int:
+        """Open the folder of all targets of a class; -1 where there is none, or a link leads out of the store."""
+        try:
+            above = os.open(f"{self.root}/{prefix}", os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            return -1
+        found = os.fstat(above)
+        if self._is_inside(prefix) and self._inside.get(prefix) == (found.st_dev, found.st_ino):
+            return above
+        os.close(above)
+        return -1
+
+    def _inspect_below(self, above: int, address: Address, outputs: Sequence[str]) -> Inspection:
+        """Inspect a target in a folder that was looked at when it was opened."""
+        try:
+            folder = os.open(address.key, _FOLDER, dir_fd=above)
+        except FileNotFoundError:
+            return Inspection(State.MISSING)
+        except OSError:
+            return self.inspect(address, outputs)  # which says what it is
+        try:
+            return self._inspect_folder(folder, address, outputs, versioned=False)
+        except OSError as error:
+            self._fail(error, "read")
+        finally:
+            os.close(folder)
+
+    def _inspect_folder(self, folder: int, address: Address, outputs: Sequence[str], *, versioned: bool) -> Inspection:
         try:
             descriptor = os.open(RECORD_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         except FileNotFoundError:
@@ -137,7 +178,7 @@ class LocalStore:
             raw = _read_all(descriptor, found.st_size)
         finally:
             os.close(descriptor)
-        version = hashlib.sha256(raw).hexdigest()
+        version = hashlib.sha256(raw).hexdigest() if versioned else None
         try:
             record = records.parse(raw, address)
         except errors.RecordInvalid as error:
@@ -628,7 +669,7 @@ def _first_problem(folder: int, record: Record, outputs: Sequence[str]) -> str |
 
 def _stat_inside(folder: int, name: str) -> os.stat_result | None:
     """Return what a name within a folder is, None where a link is on the way."""
-    parts = name.split("/")
+    parts = name.split("/") if "/" in name else ()
     for depth in range(1, len(parts)):
         if stat.S_ISLNK(os.stat("/".join(parts[:depth]), dir_fd=folder, follow_symlinks=False).st_mode):
             return None

@@ -97,6 +97,9 @@ class MemoryStore:
                 return Inspection(State.INVALID, record, version, problem)
         return Inspection(State.COMPLETE, record, version, stamp=version)
 
+    def inspect_many(self, wanted: Iterable[tuple[Address, Sequence[str]]]) -> Iterator[Inspection]:
+        return (self.inspect(address, outputs) for address, outputs in wanted)
+
     def records(self, addresses: Iterable[Address]) -> dict[Address, Record]:
         return records_by_inspection(self, addresses)
 

@@ -93,6 +93,9 @@ class S3Store:
             return Inspection(State.LEFTOVER, files=names) if names else Inspection(State.MISSING)
         return self._judge(address, answer, outputs)
 
+    def inspect_many(self, wanted: Iterable[tuple[Address, Sequence[str]]]) -> Iterator[Inspection]:
+        return (self.inspect(address, outputs) for address, outputs in wanted)
+
     def _judge(self, address: Address, answer: Found, outputs: Sequence[str]) -> Inspection:
         raw, version = answer.raw or b"", answer.etag
         self._etags[address] = version
