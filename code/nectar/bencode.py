@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
 
 from nectar import errors
 
@@ -29,53 +29,48 @@ def encode(value: Bencodable) -> bytes:
         TypeError: for a value that bencode cannot hold, a bool and a float among them.
         UnicodeEncodeError: for a lone surrogate.
     """
-    parts: list[str] = []
-    _encode(value, parts)
-    return "".join(parts).encode("utf-8", "surrogateescape")  # which byte strings that are no text went through
+    return _encoded(value).encode("utf-8", "surrogateescape")  # which byte strings that are no text went through
 
 
-def _encode(value: Bencodable, parts: list[str]) -> None:
+def _encoded(value: Any) -> str:
     # Recursion is as deep as the value is nested; what comes from outside is bounded before it comes here.
-    kind = type(value)
+    kind = type(value)  # exact types first: they are nearly all there is
     if kind is str:
-        parts.append(_text(value))  # type: ignore[arg-type]  # exact types first: they are nearly all there is
-    elif kind is dict:
-        _encode_mapping(value, parts)  # type: ignore[arg-type]
-    elif isinstance(value, str):
-        parts.append(_text(str(value)))
-    elif isinstance(value, int) and not isinstance(value, bool):
-        parts.append(f"i{int(value)}e")
-    elif isinstance(value, bytes):
-        parts.append(f"{len(value)}:{value.decode('utf-8', 'surrogateescape')}")
-    elif isinstance(value, Mapping):
-        _encode_mapping(value, parts)
-    elif isinstance(value, (list, tuple)):
-        parts.append("l")
-        for item in value:
-            _encode(item, parts)
-        parts.append("e")
-    else:
-        raise TypeError(f"bencode has no form for a {kind.__name__}")
+        return f"{len(value) if value.isascii() else len(value.encode('utf-8'))}:{value}"
+    if kind is dict:
+        return _encoded_mapping(value)
+    if kind is int:
+        return f"i{value}e"
+    if isinstance(value, str):
+        return _encoded(str(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"i{int(value)}e"
+    if isinstance(value, bytes):
+        return f"{len(value)}:{value.decode('utf-8', 'surrogateescape')}"
+    if isinstance(value, Mapping):
+        return _encoded_mapping(value)
+    if isinstance(value, (list, tuple)):
+        return f"l{''.join(map(_encoded, value))}e"
+    raise TypeError(f"bencode has no form for a {kind.__name__}")
 
 
-def _encode_mapping(value: Mapping[str, Bencodable], parts: list[str]) -> None:
+def _encoded_mapping(value: Mapping[str, Any]) -> str:
+    if not value:
+        return "de"
     if not _TEXT.issuperset(map(type, value)):
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"bencode has no form for a key that is a {type(key).__name__}")
-    parts.append("d")
+    parts = ["d"]
     for key in sorted(value):  # the order of characters is the order of their UTF-8 bytes
         item = value[key]
         if type(item) is str and item.isascii() and key.isascii():  # nearly all: no calls for it
             parts.append(f"{len(key)}:{key}{len(item)}:{item}")
         else:
-            parts.append(_text(key))
-            _encode(item, parts)
+            parts.append(_encoded(key))
+            parts.append(_encoded(item))
     parts.append("e")
-
-
-def _text(text: str) -> str:
-    return f"{len(text) if text.isascii() else len(text.encode('utf-8'))}:{text}"
+    return "".join(parts)
 
 
 def decode(raw: bytes) -> Decoded:

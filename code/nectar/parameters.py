@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import PurePath
-from typing import Any, cast
+from typing import Any
 
 import luigi
 from luigi.parameter import ParameterVisibility
@@ -26,6 +26,8 @@ Canonical = int | str
 MASK = "******"
 
 _PLAIN_TEXT = frozenset({luigi.Parameter.parse, luigi.parameter.StrParameter.parse})
+_WHOLE_NUMBER = luigi.IntParameter.parse
+_PRIVATE = ParameterVisibility.PRIVATE
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -39,8 +41,8 @@ def canonical(parameter: luigi.Parameter[Any], name: str, value: Any) -> Canonic
     parse = type(parameter).parse
     if kind is str and parse in _PLAIN_TEXT:
         return _checked_text(name, value)
-    if kind is int and parse is luigi.IntParameter.parse:
-        return cast(int, value)
+    if kind is int and parse is _WHOLE_NUMBER:
+        return value  # type: ignore[no-any-return]
     if value is None:
         return str(parameter.serialize(value))  # what luigi sends to another process for it, where it stays that text
     if isinstance(value, datetime.timedelta):
@@ -178,7 +180,7 @@ def _number(value: int | float) -> int | float:
 
 def is_private(parameter: luigi.Parameter[Any]) -> bool:
     """Say whether a parameter's value must be shown nowhere."""
-    return parameter.visibility == ParameterVisibility.PRIVATE
+    return parameter.visibility == _PRIVATE
 
 
 def private_digest(value: Canonical) -> str:

@@ -238,7 +238,7 @@ def _walk(root: luigi.Task, found: Closure, whole: bool) -> None:
                 if len(found.identities) + len(stack) >= MOST_TASKS:
                     raise _too_large(root, task)
                 if _stands_alone(type(task)) and "requires" not in task.__dict__:
-                    _settle(_Visit(ref, task, {}, (), iter(())), found)
+                    _settle_alone(ref, task, found)
                     continue
                 requirements = _ask_requirements(task)
                 refs = tuple(map(reference, requirements.values()))
@@ -352,6 +352,16 @@ def _settle(visit: _Visit, found: Closure) -> None:
     found.tasks[visit.ref] = task
     found.identities[visit.ref] = known
     found.requirements[visit.ref] = tuple(dict.fromkeys(visit.refs))
+
+
+def _settle_alone(ref: str, task: luigi.Task, found: Closure) -> None:
+    """Settle a task that requires nothing: most of a wide graph."""
+    state = state_of(task)
+    assert state is not None
+    found.identities[ref] = _known(task) or _remember(task, state, {}, reads_files=False)
+    state.requirements = _NOTHING
+    found.tasks[ref] = task
+    found.requirements[ref] = ()
 
 
 _NOTHING: tuple[tuple[str, ...], tuple[luigi.Task, ...]] = ((), ())

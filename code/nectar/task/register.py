@@ -7,6 +7,7 @@ for equal (`1`, `True`, `1.0`). Here parameters are found once a class, and inst
 from __future__ import annotations
 
 import datetime
+import functools
 import operator
 import time
 import warnings
@@ -147,7 +148,7 @@ _pending: dict[int, tuple[Any, ...]] = {}
 
 def _forms(parameters: Parameters, values: list[tuple[str, Any]]) -> tuple[Canonical, ...]:
     return tuple(
-        canonical(parameter, name, value) for (name, parameter), (_, value) in zip(parameters, values, strict=True)
+        [canonical(parameter, name, value) for (name, parameter), (_, value) in zip(parameters, values, strict=True)]
     )
 
 
@@ -163,7 +164,7 @@ def values_and_forms(
         given_args, given_kwargs, values, forms = pending
         same_args = len(args) == len(given_args) and all(map(operator.is_, args, given_args))
         if same_args and kwargs.keys() == given_kwargs.keys():
-            if all(value is given_kwargs[name] for name, value in kwargs.items()):
+            if all(map(operator.is_, kwargs.values(), map(given_kwargs.get, kwargs))):
                 return values, forms
     parameters = type(task).get_params()
     values = type(task).get_param_values(parameters, args, kwargs)
@@ -181,31 +182,36 @@ def find_values(
     Raises:
         UnknownParameterException, DuplicateParameterException, MissingParameterException: as luigi does.
     """
-
-    def called() -> str:
-        return f"{names[0]}[args={args}, kwargs={kwargs}]" if args or kwargs else names[0]
-
     known = dict(parameters)
     result: dict[str, Any] = {}
     if args:
         positional = [item for item in parameters if item[1].positional]
         if len(args) > len(positional):
             raise UnknownParameterException(
-                f"{called()}: takes at most {len(positional)} parameters ({len(args)} given)"
+                f"{_called(names, args, kwargs)}: takes at most {len(positional)} parameters ({len(args)} given)"
             )
         for (name, parameter), value in zip(positional, args, strict=False):
             result[name] = parameter.normalize(value)
     for name, value in kwargs.items():
         if name in result:
-            raise DuplicateParameterException(f"{called()}: parameter {name} was already set as a positional parameter")
+            raise DuplicateParameterException(
+                f"{_called(names, args, kwargs)}: parameter {name} was already set as a positional parameter"
+            )
         if name not in known:
             hint = errors.did_you_mean(name, known)
-            raise UnknownParameterException(f"{called()}: unknown parameter {name}" + (f" ({hint})" if hint else ""))
+            raise UnknownParameterException(
+                f"{_called(names, args, kwargs)}: unknown parameter {name}" + (f" ({hint})" if hint else "")
+            )
         result[name] = known[name].normalize(value)
-    for name, parameter in parameters:
-        if name not in result:
-            result[name] = _default(called, names, name, parameter)
+    if len(result) < len(known):
+        for name, parameter in parameters:
+            if name not in result:
+                result[name] = _default(functools.partial(_called, names, args, kwargs), names, name, parameter)
     return [(name, _hashable(result[name])) for name in known]
+
+
+def _called(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    return f"{names[0]}[args={args}, kwargs={kwargs}]" if args or kwargs else names[0]
 
 
 def _hashable(value: Any) -> Any:
@@ -253,17 +259,19 @@ def has_section(config: Any, section: str) -> bool:
 
 
 _warned: set[tuple[str, str]] = set()
-_without_section: dict[tuple[str, ...], tuple[int, int]] = {}
+#: by names: the configuration that has no section of theirs, and how many it had then
+_without_section: dict[tuple[str, ...], tuple[Any, int]] = {}
 
 
 def warn_of_unconsumed(names: tuple[str, ...], parameters: Parameters, ignored: set[str]) -> None:
     """Warn, once, of what a configuration section sets and its task does not have, as luigi does."""
-    config = luigi.configuration.get_config()
+    asked = _without_section.get(names)
+    if asked is not None and type(asked[0])._instance is asked[0] and len(asked[0]._sections) == asked[1]:
+        return  # to ask luigi for its configuration takes longer than all else here
+    config: Any = luigi.configuration.get_config()
     sections = getattr(config, "_sections", None)  # of luigi's own parser; the size tells whether there are new ones
-    place = (id(config), -1 if sections is None else len(sections))
-    if sections is not None and _without_section.get(names) == place:
-        return
-    _without_section[names] = place
+    if sections is not None:
+        _without_section[names] = (config, len(sections))
     known = {name for name, _ in parameters}
     for section in names:
         if not has_section(config, section):

@@ -90,7 +90,7 @@ def _driven(
             flat = _flat(wanted)
             if group is None:
                 _refuse_private(task, flat)
-            attempt.note_dynamic(_entries(enumerate(flat), with_files=False))
+            attempt.note_dynamic(_entries(flat, with_files=False))
             answer = yield wanted
         _succeeded(task, attempt, group)
     except GeneratorExit:
@@ -233,7 +233,7 @@ def work_of(task: Task) -> Work:
     replaces = None if found.newer else found.version
     if found.complete and not _is_to_be_replaced(task, own, foreign, found):
         replaces = None
-    inputs = dict(zip(requirements, _entries(requirements.items(), with_files=True), strict=True))
+    inputs = dict(zip(requirements, _entries(requirements.values(), with_files=True), strict=True))
     document = closure.document_of(task)
     sources: list[Any] = [one for one in requirements.values() if getattr(one, "reads_file", False)]
 
@@ -268,19 +268,17 @@ def _is_to_be_replaced(task: Task, own: Any, foreign: list[luigi.Target], found:
     return task.drift_policy() is Drift.RERUN and code.drifted(type(task), recorded)
 
 
-def _entries(requirements: Iterable[tuple[Any, luigi.Task]], *, with_files: bool) -> list[InputEntry]:
-    requirements = list(requirements)
+def _entries(requirements: Iterable[luigi.Task], *, with_files: bool) -> list[InputEntry]:
+    wanted: list[Any] = list(requirements)
     if with_files:
-        _remember_all([one for _, one in requirements if closure.state_of(one) is not None])
+        _remember_all([one for one in wanted if closure.state_of(one) is not None])
     entries = []
-    for _, requirement in requirements:
-        if closure.state_of(requirement) is None:
-            entries.append(InputEntry(closure.reference(requirement), None, None, None))
-            continue
-        requirement = cast("Task", requirement)
-        files = files_of(requirement) if with_files else None
-        path = requirement.target_address().path
-        entries.append(InputEntry(repr(requirement), path, requirement.output_id, files))
+    for one in wanted:
+        if closure.state_of(one) is None:
+            entries.append(InputEntry(closure.reference(one), None, None, None))
+        else:
+            files = files_of(one) if with_files else None
+            entries.append(InputEntry(repr(one), one.target_address().path, one.output_id, files))
     return entries
 
 
@@ -320,15 +318,17 @@ def files_of(task: Task) -> Mapping[str, str] | None:
     """
     if task.reads_file:
         return cast("Any", task).digests()  # type: ignore[no-any-return]
-    store, address = task.target_store(), task.target_address()
     known = task._nectar.found
-    if known is None or (known[0] is not None and not store.unchanged(address, known[0])):
-        found = store.inspect(address)
-        if found.record is None:
-            return None
-        remember_files(task, found.record, found.stamp)
-        return found.record.digests
-    return known[1]
+    if known is not None and known[0] is None:
+        return known[1]
+    store, address = task.target_store(), task.target_address()
+    if known is not None and store.unchanged(address, known[0]):
+        return known[1]
+    found = store.inspect(address)
+    if found.record is None:
+        return None
+    remember_files(task, found.record, found.stamp)
+    return found.record.digests
 
 
 def _flat(wanted: Any) -> list[luigi.Task]:
