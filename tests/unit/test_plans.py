@@ -302,7 +302,6 @@ def naive_selected(
     return naive(cut, sorted(selected), forced)
 
 
-@QUICK
 @given(nodes=cases(), data=st.data())
 def test_a_plan_of_a_selection_makes_only_that_or_is_refused_by_the_name_of_what_is_missing(nodes, data):
     chosen = data.draw(st.frozensets(st.integers(0, len(nodes) - 1), min_size=1))
