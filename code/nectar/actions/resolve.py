@@ -42,7 +42,15 @@ def find_root_task(settings: Settings, chain_text: str, task_name: str, texts: M
         ChainBroken: when the chain cannot be imported.
         InvalidParameters: with every bad parameter, not only the first.
     """
-    cls = task_class(settings, find_chain(settings.chains_dir, chain_text), task_name)
+    return instance_of(task_class(settings, find_chain(settings.chains_dir, chain_text), task_name), task_name, texts)
+
+
+def instance_of(cls: Any, task_name: str, texts: Mapping[str, str]) -> luigi.Task:
+    """Return the task of a class that parameters as text mean.
+
+    Raises:
+        InvalidParameters: with every bad parameter, not only the first.
+    """
     parameters = cls.get_params()
     names = ground.lookup_names(cls)
     no_value = luigi.parameter._no_value

@@ -16,7 +16,8 @@ import luigi
 from nectar import errors, settings
 from nectar.actions.graph import graph
 from nectar.actions.plan import plan
-from nectar.actions.resolve import find_root_task
+from nectar.actions.resolve import instance_of, task_class
+from nectar.chain.finder import find_chain
 from nectar.parameters import is_private
 from nectar.settings import Drift
 from nectar.task import Task
@@ -28,7 +29,10 @@ from nectar.task.history import root_of
 def answer(question: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answer to a question, or the error that it ends with; whatever an author's code raises is one."""
     try:
-        task = find_root_task(settings.current(), question["chain"], question["task"], question["params"])
+        current = settings.current()
+        cls = task_class(current, find_chain(current.chains_dir, question["chain"]), question["task"])
+        _refuse_private(cls, question)  # before any code of the author's can repeat a value
+        task = instance_of(cls, question["task"], question["params"])
         return {"answer": _ANSWERS[question["ask"]](task, question)}
     except errors.NectarError as error:
         return {"error": error.to_json()}
@@ -40,10 +44,8 @@ def answer(question: Mapping[str, Any]) -> dict[str, Any]:
         return {"error": broken.to_json()}
 
 
-def _task(task: luigi.Task, question: Mapping[str, Any]) -> dict[str, Any]:
-    """Return which target a task has, and whether it is complete, or where that is to be asked."""
-    private = {name for name, parameter in task.get_params() if is_private(parameter)}
-    given = sorted(private.intersection(question["params"]))
+def _refuse_private(cls: Any, question: Mapping[str, Any]) -> None:
+    given = sorted(_private(cls).intersection(question["params"]))
     if given:
         named = ", ".join(f"`{name}`" for name in given)
         raise errors.InvalidParameters(
@@ -51,9 +53,18 @@ def _task(task: luigi.Task, question: Mapping[str, Any]) -> dict[str, Any]:
             problems=[errors.ParameterProblem(name, f"`{name}` is private", _PRIVATE_HINT) for name in given],
             hint=_PRIVATE_HINT,
         )
+
+
+def _private(task: Any) -> set[str]:
+    return {name for name, parameter in task.get_params() if is_private(parameter)}
+
+
+def _task(task: luigi.Task, question: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which target a task has, and whether it is complete, or where that is to be asked."""
     root = root_of(task, identified=True)
     if root.path is None:
         raise _unidentified(task)
+    private = _private(task)
     root = replace(
         root, chain=question["chain"], params={name: text for name, text in root.params.items() if name not in private}
     )
