@@ -216,6 +216,13 @@ def canonical_of(parameter: luigi.Parameter[Any], name: str, text: str) -> Canon
         return None
 
 
+_REPEATED = 300  # characters of a wrong text that an error repeats
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= _REPEATED else f"{text[:_REPEATED]}..."
+
+
 def parse_texts(
     parameters: Sequence[tuple[str, luigi.Parameter[Any]]],
     texts: Mapping[str, str],
@@ -236,16 +243,16 @@ def parse_texts(
     values: dict[str, Any] = {}
     for name, text in texts.items():
         if name not in known:
-            near = errors.did_you_mean(name, known)
+            near = errors.did_you_mean(name[:_REPEATED], known)
             hint = f"`{name}`: {near}" if near else None
-            problems.append(ParameterProblem(name, f"`{subject}` has no parameter `{name}`", hint))
+            problems.append(ParameterProblem(name, f"`{subject}` has no parameter `{_brief(name)}`", hint))
             continue
         try:
             values[name] = known[name].normalize(known[name].parse(text))
         except Exception as error:  # a parameter's own code: whatever it raises, the text is wrong
             kind = type(known[name]).__name__
-            shown_text = MASK if is_private(known[name]) else text
-            reason = "" if is_private(known[name]) else f": {error}"
+            shown_text = MASK if is_private(known[name]) else _brief(text)
+            reason = "" if is_private(known[name]) else f": {_brief(str(error))}"
             problems.append(
                 ParameterProblem(name, f"`{name}` cannot be `{shown_text}`{reason}", f"`{name}` is a luigi {kind}")
             )
