@@ -31,7 +31,9 @@ def serve(host: str | None, port: int | None, runs: int | None) -> int:
     from nectar.service.whole import Service
     from nectar.web.serving import serve as listen
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a request that waits a moment is no news
     given = settings.current().serve
     given = replace(
@@ -52,6 +54,14 @@ def serve(host: str | None, port: int | None, runs: int | None) -> int:
     finally:
         service.close()
     return int(ExitCode.OK)
+
+
+class _OneLine(logging.Formatter):
+    """Writes each message in one line: what a request brings cannot begin another, or paint the terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name is Python's
+        text = super().formatMessage(record)
+        return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _say_where(url: str) -> None:

@@ -55,7 +55,8 @@ def make_app(service: Service) -> Flask:
 
 def _told(error: errors.NectarError) -> Response:
     if error.http_status >= 500:
-        log.warning("%s %s: %s", request.method, request.path, error, extra={"request_id": g.get("request_id")})
+        told = (request.method, request.path, error.message)
+        log.warning("%s %s: %s", *told, extra={"request_id": g.get("request_id")})
     return refusal(error)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from nectar_server import NectarServer
-from web_answers import check_headers, check_refusal, check_well, parsed, raw_exchange, request_bytes
+from web_answers import check_headers, check_refusal, check_well, parsed, raw_exchange, request_bytes, run_ids
 
 TASK = "/api/chains/web/echo_chain/EchoTask"
 DEEP = 100_000
@@ -64,11 +64,6 @@ def runs_before(server: NectarServer) -> Iterator[None]:
     before = run_ids(server)
     yield
     assert run_ids(server) == before
-
-
-def run_ids(server: NectarServer) -> set[str]:
-    """Return the ids of all runs."""
-    return {run["id"] for run in server.get("/api/runs?limit=1000").data["runs"]}
 
 
 @pytest.mark.usefixtures("runs_before")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from nectar_server import NectarServer, Reply, serving
-from web_answers import check_headers, check_refusal, check_well, raw_exchange, request_bytes
+from web_answers import check_headers, check_refusal, check_well, raw_exchange, request_bytes, run_ids
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 TASK = "/api/chains/web/echo_chain/EchoTask"
@@ -104,13 +104,13 @@ def test_a_page_of_another_site_is_403_with_every_method(
 
 
 def test_a_page_of_another_site_starts_no_run(server: NectarServer) -> None:
-    before = server.get("/api/runs").data
+    before = run_ids(server)
     for headers in FOREIGN:
         sent = {name: value.format(port=server.port) for name, value in headers.items()}
         assert server.ask("POST", f"{TASK}?value=foreign", headers=sent).status == 403
     for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain", "text/json"):
         assert server.ask("POST", TASK, b"value=foreign", {"Content-Type": kind}).status == 415
-    assert server.get("/api/runs").data == before
+    assert run_ids(server) == before
 
 
 def test_the_own_page_may_use_the_server(server: NectarServer) -> None:
@@ -147,9 +147,9 @@ def test_a_get_on_what_changes_something_is_405(server: NectarServer, method: st
 
 
 def test_a_get_with_parameters_starts_nothing(server: NectarServer) -> None:
-    before = server.get("/api/runs").data
+    before = run_ids(server)
     check_refusal(server.get(f"{TASK}?value=by+get"), 400)
-    assert server.get("/api/runs").data == before
+    assert run_ids(server) == before
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -188,6 +188,18 @@ def test_debug_cannot_be_switched_on(project: Path) -> None:
         assert b"\n " not in server.get("/api/chains").raw  # in debug, Flask indents its JSON
         for path in ("/console", "/?__debugger__=yes&cmd=resource&f=style.css", "/debug"):
             check_refusal(server.get(path), 400, 404)
+
+
+def test_what_a_request_brings_cannot_forge_a_line_of_the_log(project: Path) -> None:
+    with serving(project) as server:
+        assert server.get("/api/runs").status == 200
+        (project / ".nectar").rename(project / "elsewhere")
+        (project / ".nectar").write_text("no folder")  # each question is a 503 now, and in the log
+        reply = server.get("/api/runs/x%0a2026-11-20%20INFO%20forged%0d%1b[31m%c2%85%e2%80%a8red")
+        check_refusal(reply, 503)
+        (line,) = [line for line in server.log.split("\n") if "forged" in line]
+        assert "WARNING nectar.web.app: GET /api/runs/x" in line
+        assert line.isprintable()
 
 
 def test_the_server_is_well_after_all_this(server: NectarServer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from echo_project import make_project
 from nectar_server import NectarServer, serving
-from web_answers import check_headers, check_refusal, check_well
+from web_answers import check_headers, check_refusal, check_well, run_ids
 
 TASK = "/api/chains/web/echo_chain/EchoTask"
 VALUES = {
@@ -131,7 +131,7 @@ def test_no_value_is_on_a_command_line(echoing: NectarServer) -> None:
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name[:20]))
 def test_an_undeclared_parameter_is_400_and_leaves_nothing(echoing: NectarServer, name: str) -> None:
-    before = echoing.get("/api/runs?limit=1000").data
+    before = run_ids(echoing)
     files = sorted((echoing.root / "local_targets").rglob("*"))
     quoted = urllib.parse.quote(name, safe="")
     for reply in (
@@ -143,7 +143,7 @@ def test_an_undeclared_parameter_is_400_and_leaves_nothing(echoing: NectarServer
     ):
         document = check_refusal(reply, 400, code="invalid-parameters")
         assert [one["field"] for one in document["errors"]] == [name]
-    assert echoing.get("/api/runs?limit=1000").data == before
+    assert run_ids(echoing) == before
     assert sorted((echoing.root / "local_targets").rglob("*")) == files
 
 
@@ -156,10 +156,10 @@ def test_every_wrong_value_is_named_and_none_starts_anything(echoing: NectarServ
         "table": "{",
         "items": "[",
     }
-    before = echoing.get("/api/runs?limit=1000").data
+    before = run_ids(echoing)
     document = check_refusal(echoing.ask("POST", "/api/chains/web/echo_chain/KindsTask", wrong), 400)
     assert {one["field"] for one in document["errors"]} == set(wrong)
-    assert echoing.get("/api/runs?limit=1000").data == before
+    assert run_ids(echoing) == before
 
 
 def test_a_very_long_wrong_value_is_not_repeated_whole(echoing: NectarServer) -> None:

@@ -69,6 +69,11 @@ def check_refusal(reply: Reply, *statuses: int, code: str | None = None) -> dict
     return document
 
 
+def run_ids(server: NectarServer) -> set[str]:
+    """Return the ids of the newest thousand runs."""
+    return {run["id"] for run in server.get("/api/runs?limit=1000").data["runs"]}
+
+
 def check_well(server: NectarServer) -> None:
     """Check that a server answers what it should, and has not said that anything of its own went wrong."""
     assert server.get("/healthz").data["state"] == "ok"
