@@ -768,7 +768,19 @@ def test_a_reader_does_not_follow_a_planted_link(local: Any, address: Address, w
     (elsewhere / "secret").write_bytes(b"secret")
     (whole / "out.txt").unlink()
     (whole / "out.txt").symlink_to(elsewhere / "secret")
-    with pytest.raises(errors.StoreError):
+    (elsewhere / "x.txt").write_bytes(b"secret")
+    (whole / "parts/x.txt").unlink()
+    (whole / "parts").rmdir()
+    (whole / "parts").symlink_to(elsewhere)
+    for name in ("out.txt", "parts/x.txt", "parts"):
+        with pytest.raises(FileNotFoundError):
+            local.store.reader(address).open(name)
+
+
+def test_a_reader_does_not_wait_for_a_planted_pipe(local: Any, address: Address, whole: Path) -> None:
+    (whole / "out.txt").unlink()
+    os.mkfifo(whole / "out.txt")
+    with pytest.raises(FileNotFoundError):
         local.store.reader(address).open("out.txt")
 
 

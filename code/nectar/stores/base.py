@@ -154,7 +154,7 @@ class Reader(Protocol):
         """Open `name` for reading.
 
         Raises:
-            FileNotFoundError: when it is not there.
+            FileNotFoundError: when it is not there, or is no file of the store: a link, a pipe.
             StoreUnreachable: when the store cannot be read.
         """
 

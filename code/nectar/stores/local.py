@@ -579,10 +579,17 @@ class LocalReader:
                 deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
                 os.close(folder)
                 folder = deeper
-            return open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder), "rb")
+            # Without O_NONBLOCK whoever opens a pipe waits for somebody to write into it.
+            descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise FileNotFoundError(errno.ENOENT, "it is not a file", name)
+            return open(descriptor, "rb")
         except FileNotFoundError:
             raise
         except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):  # a link, which may lead anywhere
+                raise FileNotFoundError(errno.ENOENT, "it is a link, or in one", name) from error
             self._store.fail_reading(error)
         finally:
             if folder is not None:
