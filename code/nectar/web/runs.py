@@ -15,6 +15,8 @@ from nectar import errors
 from nectar.actions.following import logs_of
 from nectar.actions.history import tell
 from nectar.actions.logs import Logs
+from nectar.address import Address, is_key
+from nectar.chain.finder import ChainName
 from nectar.records import utc_now
 from nectar.runs import Filter, Run, RunState, Step
 from nectar.service.submission import submit_again
@@ -25,6 +27,8 @@ from nectar.web.envelope import answer
 STREAMS = 8  #: at the same time; each occupies a thread of the server
 STREAM_S = 30.0  #: seconds after which a stream ends, to be resumed by the client
 LOOK_S = 0.3  #: between two looks for events
+MOST_TAGS = 20  #: that a run can be asked to have
+LONGEST_TEXT = 1000  #: characters to look for
 _FILTERS = ("state", "chain", "task", "tag", "source", "since", "until", "target", "key", "text")
 
 
@@ -52,9 +56,9 @@ def blueprint(service: Service) -> Blueprint:
     def events(run_id: str) -> Response:
         given = values.options(("after", "limit"))
         after = values.number(given, "after", 0, most=10**15)
+        limit = values.number(given, "limit", 1000, least=1, most=10_000)
         if "text/event-stream" in request.headers.get("Accept", ""):
             return _stream(service, places, run_id, _last_seen(after))
-        limit = values.number(given, "limit", 1000, least=1, most=10_000)
         return answer({"events": [one.to_json() for one in books.events(run_id, after, limit)]})
 
     @routes.get("/api/runs/<run_id>/logs")
@@ -105,8 +109,19 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _filter(given: dict[str, str]) -> Filter:
+    """Return what is asked for; texts that no run can have are refused, and those that no database bears."""
+    values.check(given, "chain", lambda text: ChainName.parse(text).path == text, "name it as `<type>/<name>_chain`")
+    values.check(given, "target", lambda text: Address.parse(text).path == text, "`chains/<type>/<chain>/<Task>/<key>`")
+    values.check(given, "key", is_key, "a key has 32 hex digits")
+    values.check(given, "source", str.isidentifier, "name it as the runs do: `cli`, `http`")
+    values.check(given, "text", lambda text: len(text) <= LONGEST_TEXT, f"give up to {LONGEST_TEXT} characters")
     tags = {}
-    for text in request.args.getlist("tag"):
+    wanted = request.args.getlist("tag")
+    if len(wanted) > MOST_TAGS:
+        message = f"{len(wanted)} tags are too many"
+        problem = errors.ParameterProblem("tag", message, f"give up to {MOST_TAGS}")
+        raise errors.InvalidParameters(message, problems=[problem], hint=problem.hint)
+    for text in wanted:
         name, colon, value = text.partition(":")
         if not (name and colon):
             message = f"`{text[:100]}` is no tag"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -76,6 +76,23 @@ def number(given: Mapping[str, str], name: str, default: int, *, least: int = 0,
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
         _wrong(name, text, f"give a whole number from {least} to {most}")
     return int(text)
+
+
+def check(given: Mapping[str, str], name: str, fits: Callable[[str], bool], hint: str) -> None:
+    """Make sure that an option, where it is given, is what it can be; `fits` may also raise what a parser raises.
+
+    Raises:
+        InvalidParameters: when it is not.
+    """
+    text = given.get(name)
+    if text is None:
+        return
+    try:
+        fine = fits(text)
+    except errors.NectarError:
+        fine = False
+    if not fine:
+        _wrong(name, text, hint)
 
 
 def moment(given: Mapping[str, str], name: str) -> datetime | None:
