@@ -419,8 +419,9 @@ def test_a_missing_bucket_is_named(cloud, words):
 
 def test_an_endpoint_that_nobody_answers_is_named(cloud):
     silent = f"http://127.0.0.1:{free_port()}"
-    variables = {"AWS_ENDPOINT_URL_S3": silent, "NECTAR_S3_RETRIES": "0"}
-    cloud.nectar("run", DAILY, "ReportTask", **variables).failed(5, silent, "look at the endpoint")
+    answer = cloud.nectar("run", DAILY, "ReportTask", AWS_ENDPOINT_URL_S3=silent)
+    answer.failed(5, silent, "look at the endpoint")
+    assert f"`s3://{cloud.bucket}` cannot be reached, trying again" in answer.err
 
 
 def test_env_without_a_bucket_names_the_variable_to_set(project):

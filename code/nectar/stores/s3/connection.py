@@ -23,11 +23,12 @@ import urllib3.exceptions
 from nectar import errors
 from nectar.stores.s3 import failures, listing
 from nectar.stores.s3.failures import Rejected
+from nectar.stores.s3.reaching import Reaching
 
 THREADS = 32  #: requests under way at once, for each client
 TRANSFERS = 10  #: parts of big objects under way at once, for each client
 IN_MEMORY = 64 * 1024**2  #: bytes of objects that wait to be sent, for each client
-CONNECT_S = 10.0  #: until an endpoint that says nothing counts as not reachable
+CONNECT_S = 5.0  #: until an endpoint that says nothing counts as not reachable
 _SEEN_S = 60.0  # for so long after an answer a bucket is there: it can only be deleted when it is empty
 
 #: what reading the body of an answer may raise when the connection breaks
@@ -280,6 +281,8 @@ class Connection:
         )
         made = session.client("s3", endpoint_url=given.endpoint, config=config)
         # With the star it comes before a handler of boto3, which reads the whole page to see whether it is an error.
+        # Before boto3's own, which waits for a dead endpoint as long as for one that is busy.
+        made.meta.events.register_first("needs-retry.s3", Reaching(f"s3://{self.bucket}", given.retries).pause_s)
         made.meta.events.register("before-parse.*.ListObjectsV2", listing.take_objects)
         return made
 

@@ -6,6 +6,7 @@ The codes are those of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResp
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 from collections.abc import Mapping
 
@@ -73,6 +74,7 @@ _SAME = {
     "429": "SlowDown",
     "InvalidDigest": "BadDigest",
 }
+_QUERY = re.compile(r'(?<=[^\s?])\?[^\s"]*(?=")')
 _WRONG_REGION = {"PermanentRedirect", "TemporaryRedirect", "301", "307", "AuthorizationHeaderMalformed",
                  "IllegalLocationConstraintException", "AuthorizationQueryParametersError"}  # fmt: skip
 _NO_PERMISSION = {"AccessDenied", "Forbidden", "AllAccessDisabled", "AccountProblem", "403"}
@@ -171,7 +173,7 @@ def refused(bucket: str, rejected: Rejected) -> errors.StoreUnreachable:
     if code in _NO_PERMISSION or rejected.status == 403:
         return _no_permission(url, rejected, doing, action)
     at = f" for `{rejected.key}`" if rejected.key else ""
-    said = f": {_one_line(rejected.said)}" if rejected.said and rejected.said != code else ""
+    said = f": {one_line(rejected.said)}" if rejected.said and rejected.said != code else ""
     named = f"{code} ({rejected.status})" if code != str(rejected.status) else code
     hint = _WAIT_HINT if rejected.status >= 500 else "is the endpoint a server that speaks S3?"
     return errors.StoreUnreachable(f"`{url}` answered {named}{at} when asked to {doing}{said}", hint=hint)
@@ -187,7 +189,7 @@ def _no_permission(url: str, rejected: Rejected, doing: str, action: str) -> err
 
 def not_answered(bucket: str, operation: str, error: Exception) -> errors.StoreUnreachable:
     """Return the error for a request that got no answer, or was not even sent."""
-    url, said = f"s3://{bucket}", _one_line(str(error))
+    url, said = f"s3://{bucket}", one_line(str(error))
     for kind in type(error).__mro__:
         if kind.__name__ in _NOT_ANSWERED:
             sentence, hint = _NOT_ANSWERED[kind.__name__]
@@ -210,6 +212,9 @@ def seconds_ahead(bucket: str, headers: Mapping[str, str]) -> float:
         ) from error
 
 
-def _one_line(said: str) -> str:
-    """Return what a library or a server said as the end of a sentence: one line, not too long, no full stop."""
-    return " ".join(said.split())[:200].rstrip(". ")
+def one_line(said: str) -> str:
+    """Return what a library or a server said as the end of a sentence: one line, not too long, no full stop.
+
+    Of a URL the query is left out: who named the endpoint did not write it.
+    """
+    return _QUERY.sub("", " ".join(said.split()))[:200].rstrip(". ")
