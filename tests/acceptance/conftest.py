@@ -122,7 +122,13 @@ class Project:
     def nectar(self, *words: str | bytes, **variables: str) -> Answer:
         """Run the command to its end, in the project's folder and with stdout and stderr apart."""
         assert COMMAND.is_file(), f"{COMMAND} is not there: install the project into this environment"
-        words = (str(COMMAND), *words)
+        return self._run([str(COMMAND), *words], variables)
+
+    def python(self, code: str, *words: str, **variables: str) -> Answer:
+        """Run a program to its end, in the same way."""
+        return self._run([sys.executable, "-c", code, *words], variables)
+
+    def _run(self, words: Sequence[str | bytes], variables: Mapping[str, str]) -> Answer:
         done = ready_python.run(words, cwd=self.root, env=self.environment(**variables), timeout=LIMIT_S)
         return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
 

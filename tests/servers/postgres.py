@@ -166,15 +166,17 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres_server() -> Iterator[Postgres]:
+def postgres_server(within: str | None = None) -> Iterator[Postgres]:
     """Run a server in a temporary folder, and give it when it answers. Several may run at once.
+
+    The folder is made in `within`, or where temporary folders are.
 
     It ends with the block or with this process, whichever comes first.
 
     Raises: NotStarted: with what it said.
     """
     # A unix socket's path has room for 107 characters.
-    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as place:
+    with tempfile.TemporaryDirectory(prefix="pg-", dir=within, ignore_cleanup_errors=True) as place:
         server = Postgres(Path(place))
         try:
             server.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from guard import quick_folder
 from postgres import Postgres, postgres_is_there, postgres_server
 
 _WANT_IT = {"postgres", "postgresql", "postgres_books"}  #: fixtures, and parameters of fixtures
@@ -30,5 +31,5 @@ def postgres() -> Iterator[Postgres]:
     presence = postgres_is_there()
     if not presence:
         pytest.skip(presence.hint)
-    with postgres_server() as server:
+    with postgres_server(quick_folder()) as server:
         yield server

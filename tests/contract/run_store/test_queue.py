@@ -9,6 +9,7 @@ import pytest
 from run_samples import NOW, at_once, line, moment, new_run
 
 from nectar.runs import Limits, RunState, RunStore, TagLimit, open_books
+from nectar.runs.sql import queueing
 
 SERVERS, RUNS = 8, 40
 
@@ -66,8 +67,9 @@ def test_a_limit_without_a_value_holds_for_each_value(books: RunStore) -> None:
     assert "".join(run.id[-1] for run in iter(lambda: books.claim("s", limits, now=NOW), None)) == "ac"
 
 
-def test_what_is_blocked_is_passed_over_however_much_it_is(books: RunStore) -> None:
-    for number in range(450):
+def test_what_is_blocked_is_passed_over_however_much_it_is(books: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queueing, "_LOOKED_AT", 20)
+    for number in range(45):
         books.create(new_run(f"run-{number:03}", tags={"db": "prod"}, created_at=moment(number)))
     books.create(new_run("run-free", tags={}, created_at=moment(900)))
     taken = books.claim("s", Limits(tags=(TagLimit("db", None, 0),)), now=NOW)
