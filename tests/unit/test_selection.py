@@ -10,7 +10,6 @@ from typing import Any
 import luigi
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from luigi.parameter import ParameterVisibility
 
@@ -138,7 +137,6 @@ def levels(sign: str) -> int:
     return 99 if sign == "*" else len(sign)
 
 
-@hypothesis_settings(max_examples=300, deadline=None)
 @given(nodes=graphs(), kind=st.sampled_from([NumberedTask, RollingTask]), data=st.data())
 def test_a_selection_is_what_the_rules_say_on_any_graph_of_any_roots(nodes, kind, data):
     case = next(_numbers)

@@ -444,7 +444,7 @@ def test_a_file_that_cannot_be_read_or_written_is_a_usage_error_that_names_it(tm
         Dag().save(tmp_path / "missing" / "x.dag")
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 @given(dags())
 def test_a_dag_that_was_read_can_be_changed_and_extended(dag):
     again = Dag.decode(dag.bencode())
