@@ -1,4 +1,4 @@
-"""`nectar runs`, `cancel`, `rerun` and `diff`."""
+"""`nectar runs`, `cancel` and `rerun`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from nectar.errors import ExitCode
 from nectar.records import utc_now
 
 if TYPE_CHECKING:
-    from nectar.actions.diff import Difference
     from nectar.actions.history import Told
     from nectar.runs import Run, RunState
 
@@ -194,36 +193,6 @@ def rerun(as_json: bool, failed: bool, workers: int | None, quiet: bool, run_id:
     )
     command = f"rerun {run.id}" + (" --failed" if failed else "")
     return carry_out(roots, options, command, as_json=as_json, quiet=quiet)
-
-
-@click.command()
-@console.json_option
-@click.argument("first", metavar="RUN")
-@click.argument("second", metavar="RUN")
-def diff(as_json: bool, first: str, second: str) -> int:
-    """Say what two runs did differently: what they were asked for, which steps ended otherwise, and why keys differ."""
-    from nectar.actions.diff import diff as compare
-    from nectar.actions.history import opened, tell
-    from nectar.stores import stores_in_use
-
-    with opened(settings.current()) as books:
-        found = compare(stores_in_use(), tell(books, first), tell(books, second))
-    if as_json:
-        console.print_json([one.to_json() for one in found])
-        return int(ExitCode.OK)
-    if not found:
-        console.line("no difference")
-    for one in found:
-        _print_difference(one)
-    return int(ExitCode.OK)
-
-
-def _print_difference(one: Difference) -> None:
-    console.line((console.short_name(one.of, None), "bold"), f"  {one.what}: {_said(one.first)} -> {_said(one.second)}")
-
-
-def _said(value: object) -> str:
-    return "-" if value is None else str(value)
 
 
 # What options mean

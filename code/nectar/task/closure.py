@@ -70,14 +70,17 @@ def identify(task: luigi.Task) -> Identity:
     return known
 
 
-def document_of(task: Task) -> dict[str, Any]:
-    """Return what a task's identity is made of, in full: what its record holds.
+def document_of(task: luigi.Task) -> dict[str, Any]:
+    """Return what a task's identity is made of, in full: what its record holds. Also that of a plain luigi task.
 
     Raises: as `identify`.
     """
+    if state_of(task) is None:
+        return _foreign_document(task)
     identify(task)
     requirements = known_requirements(task) if counts_inputs(task) else {}
-    return task.identity_document({path: output_id_of(one) for path, one in requirements.items()})
+    inputs = {path: output_id_of(one) for path, one in requirements.items()}
+    return cast("Task", task).identity_document(inputs)
 
 
 def output_id_of(task: luigi.Task) -> str:
@@ -381,11 +384,15 @@ def _remember(task: Any, state: TaskState, inputs: Mapping[str, str], *, reads_f
 
 
 def _identify_foreign(task: luigi.Task) -> Identity:
-    """Identify a plain luigi task: it counts by module, family and parameters."""
+    return identify_document(_foreign_document(task))
+
+
+def _foreign_document(task: luigi.Task) -> dict[str, Any]:
+    """Return what identifies a plain luigi task: it counts by module, family and parameters."""
     params = {}
     for name, parameter in task.get_params():
         if parameter.significant:
             form = canonical(parameter, name, getattr(task, name))
             params[name] = private_digest(form) if is_private(parameter) else form
     family = f"{type(task).__module__}.{type(task).__name__}"
-    return identify_document(task_document(family, "", params, {}))
+    return task_document(family, "", params, {})
