@@ -10,8 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nectar.actions.executing import create_run, execute, execute_run
     from nectar.actions.plan import plan
     from nectar.actions.run import run
+    from nectar.chain.presets import Preset
     from nectar.steps import Context, Step
     from nectar.task import CODE, FileSource, LocalTask, S3Task, Task
 
@@ -22,10 +24,14 @@ __all__ = [
     "Context",
     "FileSource",
     "LocalTask",
+    "Preset",
     "S3Task",
     "Step",
     "Task",
     "__version__",
+    "create_run",
+    "execute",
+    "execute_run",
     "plan",
     "run",
 ]
@@ -35,9 +41,13 @@ _HOMES = {
     "Context": "nectar.steps",
     "FileSource": "nectar.task",
     "LocalTask": "nectar.task",
+    "Preset": "nectar.chain.presets",
     "S3Task": "nectar.task",
     "Step": "nectar.steps",
     "Task": "nectar.task",
+    "create_run": "nectar.actions.executing",
+    "execute": "nectar.actions.executing",
+    "execute_run": "nectar.actions.executing",
     "plan": "nectar.actions.plan",
     "run": "nectar.actions.run",
 }

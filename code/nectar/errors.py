@@ -35,7 +35,7 @@ class NectarError(Exception):
         self.hint = hint  #: what to do about it
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = {name: value for name, value in self.__dict__.items() if name != "task"}
+        state = {name: value for name, value in self.__dict__.items() if name not in ("task", "result")}
         return (_rebuild, (type(self), state))
 
     def __str__(self) -> str:
@@ -347,6 +347,13 @@ class TaskFailed(NectarError):
     """A task failed."""
 
     code = "task-failed"
+
+
+class RunFailed(TaskFailed):
+    """Not all that a run was asked for is there."""
+
+    code = "run-failed"
+    result: object = None  #: the run's `RunResult`; not known in another process
 
 
 class WorkersUnavailable(TaskFailed):

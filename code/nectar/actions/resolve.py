@@ -42,11 +42,12 @@ def find_root_task(settings: Settings, chain_text: str, task_name: str, texts: M
         ChainBroken: when the chain cannot be imported.
         InvalidParameters: with every bad parameter, not only the first.
     """
-    return instance_of(task_class(settings, find_chain(settings.chains_dir, chain_text), task_name), task_name, texts)
+    cls = task_class(settings, find_chain(settings.chains_dir, chain_text), task_name)
+    return instance_of(cls, texts, task_name)
 
 
-def instance_of(cls: Any, task_name: str, texts: Mapping[str, str]) -> luigi.Task:
-    """Return the task of a class that parameters as text mean.
+def instance_of(cls: Any, texts: Mapping[str, str], subject: str) -> luigi.Task:
+    """Return the task of a class with parameters as text; `subject` is what messages call it.
 
     Raises:
         InvalidParameters: with every bad parameter, not only the first.
@@ -55,8 +56,7 @@ def instance_of(cls: Any, task_name: str, texts: Mapping[str, str]) -> luigi.Tas
     names = ground.lookup_names(cls)
     no_value = luigi.parameter._no_value
     defaults = [name for name, one in parameters if default_value(names, name, one) is not no_value]
-    values = parse_texts(parameters, texts, defaults=defaults, subject=task_name)
-    return cls(**values)  # type: ignore[no-any-return]
+    return cls(**parse_texts(parameters, texts, defaults=defaults, subject=subject))  # type: ignore[no-any-return]
 
 
 def split_parameters(words: Sequence[str], flags: frozenset[str] = frozenset()) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import luigi
 
@@ -18,7 +19,7 @@ from nectar.recording.capture import Echo
 from nectar.recording.run import new_run, running
 from nectar.recording.uses import Uses
 
-__all__ = ["Options", "run", "runner_for"]
+__all__ = ["Options", "carry_out", "run", "runner_for"]
 
 
 def run(
@@ -30,15 +31,18 @@ def run(
     force: Force = Force.NOTHING,
     echo: bool = True,
     tags: Mapping[str, str] | None = None,
+    select: str | None = None,
     listener: Listener | None = None,
 ) -> RunResult:
     """Make these tasks, and return how each task ended; what is complete is left as it is.
 
-    `listener` is told what happens while it happens; with `echo` what tasks print is also shown as it comes.
+    With `select` only what it names is made of all that the tasks stand on: `*CleanTask, LoadTask(day=3)+`. `listener`
+    is told what happens while it happens; with `echo` what tasks print is also shown as it comes.
 
     Raises:
         GraphError: when the tasks cannot be carried out: a circle, two tasks with one target.
-        UsageError: for options that cannot be.
+        SelectionInvalid, UpstreamMissing: when nothing can be made of the selection.
+        OptionsInvalid: for options that cannot be, with all of them.
         StoreUnreachable: when a store cannot be read.
     """
     options = Options(
@@ -49,8 +53,24 @@ def run(
         fail_fast=fail_fast,
         tags=tags or {},
         echo=Echo.SAME if echo else Echo.NO,
+        select=select,
     )
-    return runner_for(tasks, listener or _nobody, options).execute()
+    return carry_out(tasks, listener, options)
+
+
+def carry_out(tasks: Sequence[luigi.Task], listener: Listener | None, options: Options) -> RunResult:
+    """Carry a run out, and return how it ended with all its events.
+
+    Raises: as `run`.
+    """
+    events: list[Event] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if listener is not None:
+            listener(event)
+
+    return replace(runner_for(tasks, listen, options).execute(), events=tuple(events))
 
 
 def runner_for(tasks: Sequence[luigi.Task], listener: Listener, options: Options) -> Runner:
@@ -67,9 +87,10 @@ def runner_for(tasks: Sequence[luigi.Task], listener: Listener, options: Options
     try:
         with without_collection(keep=True):
             with running(this_run), uses.counting():
-                prepared = make_plan(tasks, options.force)
+                prepared = make_plan(tasks, options.force, options.select, options.only)
             planned = True
-            runner = make_runner(prepared, tasks, this_run, book.listen, options)
+            chosen = [prepared.tasks[ref] for ref in prepared.selected or () if ref in prepared.tasks]
+            runner = make_runner(prepared, chosen or tasks, this_run, book.listen, options)
     except BaseException as error:
         uses.release()
         book.open(tasks, planned=planned)
@@ -98,7 +119,3 @@ class _Using:
                 return self._runner.execute()
         finally:
             self._uses.release()
-
-
-def _nobody(event: Event) -> None:
-    """Listen to nothing."""

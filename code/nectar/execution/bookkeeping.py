@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import luigi
 
@@ -18,6 +19,13 @@ from nectar.task.history import root_of
 
 BEAT_S = 5.0  #: between signs of life
 LOOK_S = 0.5  #: a step that has not ended for so long is written down as running
+
+
+def options_told(options: Options) -> dict[str, Any]:
+    """Return what the history says of how a run was wanted, beside its executor and tags."""
+    told: dict[str, Any] = {"force": options.force.value, "fail_fast": options.fail_fast}
+    chosen = {"select": options.select, "preset": options.preset}
+    return told | {name: text for name, text in chosen.items() if text is not None}
 
 
 class Bookkeeper:
@@ -41,7 +49,7 @@ class Bookkeeper:
             source=self._options.source,
             executor=self._options.executor,
             workers=self._options.workers,
-            options={"force": self._options.force.value, "fail_fast": self._options.fail_fast},
+            options=options_told(self._options),
             parent_id=self._options.parent_id,
             root_id=self._options.root_id,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import luigi
 
 from nectar import errors
+from nectar.errors import ParameterProblem
 from nectar.execution.engine import Engine, Limits
 from nectar.execution.inline import InlineExecutor
 from nectar.execution.jobs import Executor, Tell
@@ -38,25 +39,49 @@ class Options:
     )
     parent_id: str | None = None  #: of the run that this one repeats
     root_id: str | None = None  #: of the run with which the repetitions began
+    select: str | None = None  #: what alone is made of the tasks' graph; None: all that is missing
+    only: frozenset[str] | None = None  #: refs of the selected tasks that the run begins with; None: all
+    preset: str | None = None  #: name of the preset that these options came from, for the history
 
 
 def check(options: Options) -> None:
     """Make sure that a run can be carried out so.
 
     Raises:
-        UsageError: for an executor that does not exist, or options that do not go together.
+        OptionsInvalid: with every option that cannot be, or does not go with another one.
     """
-    if options.workers < 1:
-        raise errors.UsageError(f"a run with {options.workers} workers does nothing", hint="use 1 or more")
-    if options.executor is not None and options.executor not in EXECUTORS:
-        hint = errors.did_you_mean(options.executor, EXECUTORS) or f"there is {', '.join(EXECUTORS)}"
-        raise errors.UsageError(f"no executor `{options.executor}`", hint=hint)
-    if options.executor == "inline" and options.workers > 1:
-        raise errors.UsageError("the executor `inline` has one worker", hint="use `--executor processes`")
-    if options.executor == "luigi" and options.fail_fast:
-        raise errors.UsageError("luigi's worker cannot stop at the first failure", hint="leave out `--fail-fast`")
-    if options.scheduler_url is not None and options.executor != "luigi":
-        raise errors.UsageError("only luigi's worker has a scheduler elsewhere", hint="add `--executor luigi`")
+    problems = faults(options)
+    if problems:
+        raise invalid(problems)
+
+
+def invalid(problems: Sequence[ParameterProblem]) -> errors.OptionsInvalid:
+    """Return the error for some problems with a run's options."""
+    return errors.OptionsInvalid(
+        "; ".join(problem.message for problem in problems),
+        hint="; ".join(dict.fromkeys(problem.hint for problem in problems if problem.hint)) or None,
+    )
+
+
+def faults(options: Options) -> list[ParameterProblem]:
+    """Return a problem for each option that cannot be, or does not go with another one."""
+    found = []
+    executor, workers = options.executor, options.workers
+    if workers < 1:
+        found.append(ParameterProblem("workers", f"a run with {workers} workers does nothing", "use 1 or more"))
+    if executor is not None and executor not in EXECUTORS:
+        hint = errors.did_you_mean(executor, EXECUTORS) or f"there is {', '.join(EXECUTORS)}"
+        found.append(ParameterProblem("executor", f"no executor `{executor}`", hint))
+    if executor == "inline" and workers > 1:
+        message, hint = "the executor `inline` has one worker", "use `--executor processes`"
+        found.append(ParameterProblem("workers", message, hint))
+    if executor == "luigi" and options.fail_fast:
+        message, hint = "luigi's worker cannot stop at the first failure", "leave out `--fail-fast`"
+        found.append(ParameterProblem("fail_fast", message, hint))
+    if options.scheduler_url is not None and executor != "luigi":
+        message, hint = "only luigi's worker has a scheduler elsewhere", "add `--executor luigi`"
+        found.append(ParameterProblem("scheduler_url", message, hint))
+    return found
 
 
 def _limits(options: Options) -> Limits:

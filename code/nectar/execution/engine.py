@@ -140,7 +140,8 @@ class Engine:
         self._emit(EventKind.RUN_ENDED)
         if self._listener_error is not None:
             raise self._listener_error
-        return RunResult(self._run.id, ordered, now() - started, self._interrupted)
+        tasks = {ref: entry.task for ref, entry in self._entries.items()}
+        return RunResult(self._run.id, ordered, now() - started, self._interrupted, tasks, self._prepared.ends)
 
     def _loop(self, executor: Executor) -> None:
         while True:

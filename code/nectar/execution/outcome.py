@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nectar import errors
 from nectar.errors import ExitCode
+
+if TYPE_CHECKING:
+    import luigi
 
 #: the codes of errors that say that a store cannot be reached
 STORE_CODES = frozenset(kind.code for kind in (errors.StoreError, errors.StoreUnreachable))
@@ -121,6 +124,38 @@ class RunResult:
     steps: tuple[StepResult, ...]
     seconds: float
     interrupted: bool = False
+    #: the live task of each step, by ref
+    tasks: Mapping[str, luigi.Task] = field(default_factory=dict, repr=False, compare=False)
+    ends: tuple[str, ...] = ()  #: with a selection: refs of its tasks that no other task of it requires
+    events: tuple[Event, ...] = field(default=(), repr=False, compare=False)  #: in order, where they were asked for
+
+    @property
+    def outputs(self) -> dict[luigi.Task, Any]:
+        """The `output()` of each task of the run that is there, made now or before."""
+        return {
+            self.tasks[step.ref]: self.tasks[step.ref].output()
+            for step in self.steps
+            if step.status in GOOD and step.ref in self.tasks
+        }
+
+    def output_for(self, task: luigi.Task) -> Any:
+        """Return the `output()` of a task of the run.
+
+        Raises:
+            TaskNotFound: when the run had no such task.
+            TargetNotFound: when it was not made.
+        """
+        for step in self.steps:
+            if self.tasks.get(step.ref) != task:
+                continue
+            if step.status not in GOOD:
+                raise errors.TargetNotFound(
+                    f"`{task!r}` has no output: it is {step.status.value} in the run `{self.run_id}`", hint=step.hint
+                )
+            return self.tasks[step.ref].output()
+        names = {step.task.rpartition(".")[2]: step.task for step in self.steps}
+        near = errors.did_you_mean(repr(task).rpartition(".")[2], names)
+        raise errors.TaskNotFound(f"the run `{self.run_id}` had no task `{task!r}`", hint=near)
 
     def _repr_html_(self) -> str:
         """Show a notebook how the tasks ended, those first that did not end well."""

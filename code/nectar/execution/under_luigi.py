@@ -47,6 +47,7 @@ class LuigiRunner:
         self._started: dict[str, float] = {}
         self._attempts: dict[str, int] = {}
         self._results: dict[str, StepResult] = {}
+        self._yielded: dict[str, luigi.Task] = {}  # and whatever else the plan does not know, by ref
         self._worker: Any = None
         self._interrupted = False
 
@@ -79,7 +80,9 @@ class LuigiRunner:
             ) from error
         self._note_the_rest()
         self._emit(EventKind.RUN_ENDED)
-        return RunResult(self._run.id, tuple(self._results.values()), now() - begun, self._interrupted)
+        steps = tuple(self._results.values())
+        tasks = {**self._prepared.tasks, **self._yielded}
+        return RunResult(self._run.id, steps, now() - begun, self._interrupted, tasks, self._prepared.ends)
 
     def _note_the_rest(self) -> None:
         """Say of every task that luigi did not run why not."""
@@ -135,6 +138,8 @@ class LuigiRunner:
             attempts=self._attempts.get(task.task_id, 0),
         )
         self._results[result.ref] = result
+        if result.ref not in self._prepared.tasks:
+            self._yielded[result.ref] = task
         self._emit(EventKind.STEP_ENDED, task=result.task, ref=result.ref, step=result)
 
     def _emit(self, kind: EventKind, **facts: Any) -> None:

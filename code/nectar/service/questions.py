@@ -32,7 +32,7 @@ def answer(question: Mapping[str, Any]) -> dict[str, Any]:
         current = settings.current()
         cls = task_class(current, find_chain(current.chains_dir, question["chain"]), question["task"])
         _refuse_private(cls, question)  # before any code of the author's can repeat a value
-        task = instance_of(cls, question["task"], question["params"])
+        task = instance_of(cls, question["params"], question["task"])
         return {"answer": _ANSWERS[question["ask"]](task, question)}
     except errors.NectarError as error:
         return {"error": error.to_json()}
