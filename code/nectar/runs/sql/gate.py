@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
 from nectar import errors
 from nectar.runs.asking import Token
 from nectar.runs.sql.rows import insert_if_new, json_text, token_of
 from nectar.runs.sql.tables import requests, tokens
 from nectar.runs.values import check_run_id, to_micros
+
+# Every request asks one of these: they are put together once.
+_ALL = select(tokens).order_by(tokens.c.name)
+_VALID = select(tokens).where(tokens.c.hash == bindparam("hash"), tokens.c.revoked_at.is_(None))
 
 
 def idempotency(connection: Connection, key: str, digest: str, run_id: str, at: datetime) -> str:
@@ -40,7 +44,7 @@ def add_token(connection: Connection, name: str, secret_hash: str, scopes: Seque
 
 def tokens_of_all(connection: Connection) -> list[Token]:
     """See `RunStore.tokens`."""
-    return [token_of(row) for row in connection.execute(select(tokens).order_by(tokens.c.name))]
+    return [token_of(row) for row in connection.execute(_ALL)]
 
 
 def revoke_token(connection: Connection, name: str, at: datetime) -> Token:
@@ -55,6 +59,5 @@ def revoke_token(connection: Connection, name: str, at: datetime) -> Token:
 
 def find_token(connection: Connection, secret_hash: str) -> Token | None:
     """See `RunStore.find_token`."""
-    valid = (tokens.c.hash == secret_hash) & tokens.c.revoked_at.is_(None)
-    found = connection.execute(select(tokens).where(valid)).one_or_none()
+    found = connection.execute(_VALID, {"hash": secret_hash}).one_or_none()
     return None if found is None else token_of(found)

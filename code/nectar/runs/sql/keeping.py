@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from nectar import errors
 from nectar.runs import lines
@@ -19,6 +19,10 @@ from nectar.runs.values import NewRun, Process, Run, RunState, from_micros, may_
 
 _STEP_FIELDS = tuple(StepState.__dataclass_fields__)
 _ATTEMPT_FIELDS = tuple(AttemptState.__dataclass_fields__)
+
+# What every change of a run says is put together once: that takes longer than to carry it out.
+_LOCKED = select(runs).where(runs.c.id == bindparam("run_id")).with_for_update()
+_COUNTED = update(runs).where(runs.c.id == bindparam("run_id")).values(events=bindparam("number"))
 
 
 def create(connection: Connection, new: NewRun, state: RunState) -> Run:
@@ -83,7 +87,7 @@ def locked(connection: Connection, run_id: str) -> Row[Any]:
     Raises:
         RunNotFound: when there is none.
     """
-    row = connection.execute(select(runs).where(runs.c.id == run_id).with_for_update()).one_or_none()
+    row = connection.execute(_LOCKED, {"run_id": run_id}).one_or_none()
     if row is None:
         raise errors.RunNotFound(f"there is no run `{run_id}`", hint="`nectar runs` lists them")
     return row
@@ -94,7 +98,7 @@ def note(connection: Connection, run: Row[Any], at: int, kind: str, detail: Any)
     number = run.events + 1
     row = {"run_id": run.id, "number": number, "at": at, "kind": kind, "detail": json_text(detail)}
     connection.execute(insert(events), row)
-    connection.execute(update(runs).where(runs.c.id == run.id).values(events=number))
+    connection.execute(_COUNTED, {"run_id": run.id, "number": number})
 
 
 def record(connection: Connection, run_id: str, said: Sequence[Line]) -> int:

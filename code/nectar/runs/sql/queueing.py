@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, func, select, tuple_, update
 
 from nectar import errors
 from nectar.runs import lines
@@ -23,30 +23,44 @@ _LOOKED_AT = 50  # runs of the queue at once
 
 _JOINED = [RunState.QUEUED.value, RunState.STARTING.value, RunState.RUNNING.value]  # that will make what they are to
 
+# What is asked with every request, and by the server all the time, is put together once.
+_KNOWN = select(runs).where(runs.c.id == bindparam("run_id"))
+_SAME = (
+    select(runs)
+    .join(roots, roots.c.run_id == runs.c.id)
+    .where(roots.c.path == bindparam("path"), runs.c.state.in_(_JOINED))
+    .order_by(runs.c.created_at, runs.c.id)
+    .limit(1)
+)
+_COUNT_WAITING = select(func.count()).where(runs.c.state == RunState.QUEUED.value)
+_COUNT_ACTIVE = select(func.count()).where(runs.c.state.in_(_ACTIVE))
+_STATES = select(runs.c.state, func.count()).group_by(runs.c.state)
+_CLAIMED = select(runs).where(runs.c.claim == bindparam("name"))
+_STALE = (
+    select(runs)
+    .where(runs.c.state.in_(_ACTIVE), runs.c.heard_at < bindparam("before"))
+    .order_by(runs.c.heard_at, runs.c.id)
+)
+
 
 def enqueue(connection: Connection, new: NewRun, most: int | None) -> Run:
     """Put a run into the queue; see `RunStore.enqueue`. Nobody else may put one there at the same time."""
-    known = connection.execute(select(runs).where(runs.c.id == new.id)).one_or_none()
+    known = connection.execute(_KNOWN, {"run_id": new.id}).one_or_none()
     if known is not None:
         return keeping.create(connection, new, RunState.QUEUED)
     path = new.roots[0].path if len(new.roots) == 1 and new.parent_id is None else None
     if path is not None:
-        same = select(runs).join(roots, roots.c.run_id == runs.c.id).where(roots.c.path == path)
-        same = same.where(runs.c.state.in_(_JOINED)).order_by(runs.c.created_at, runs.c.id).limit(1)
-        joined = connection.execute(same).one_or_none()
+        joined = connection.execute(_SAME, {"path": path}).one_or_none()
         if joined is not None:
             return run_of(joined)
-    if most is not None:
-        waiting = select(func.count()).where(runs.c.state == RunState.QUEUED.value)
-        if connection.execute(waiting).scalar_one() >= most:
-            raise errors.QueueFull(f"{most} runs wait already", hint="ask again later")
+    if most is not None and connection.execute(_COUNT_WAITING).scalar_one() >= most:
+        raise errors.QueueFull(f"{most} runs wait already", hint="ask again later")
     return keeping.create(connection, new, RunState.QUEUED)
 
 
 def states(connection: Connection) -> dict[RunState, int]:
     """See `RunStore.states`."""
-    counted = select(runs.c.state, func.count()).group_by(runs.c.state)
-    return {RunState(state): count for state, count in connection.execute(counted)}
+    return {RunState(state): count for state, count in connection.execute(_STATES)}
 
 
 def claim(connection: Connection, server: str, limits: Limits, now: datetime, name: str) -> Run | None:
@@ -54,10 +68,10 @@ def claim(connection: Connection, server: str, limits: Limits, now: datetime, na
 
     `name` names the call: where it was carried out and its answer was lost, it is answered as it was.
     """
-    before = connection.execute(select(runs).where(runs.c.claim == name)).one_or_none()
+    before = connection.execute(_CLAIMED, {"name": name}).one_or_none()
     if before is not None:
         return run_of(before)
-    at_work = connection.execute(select(func.count()).where(runs.c.state.in_(_ACTIVE))).scalar_one()
+    at_work = connection.execute(_COUNT_ACTIVE).scalar_one()
     if limits.runs is not None and at_work >= limits.runs:
         return None
     active = _active_tags(connection, limits)
@@ -103,5 +117,4 @@ def _waiting(connection: Connection) -> Iterator[Row[Any]]:
 
 def stale(connection: Connection, now: datetime, older_than: timedelta) -> list[Run]:
     """See `RunStore.stale`."""
-    silent = select(runs).where(runs.c.state.in_(_ACTIVE), runs.c.heard_at < to_micros(now - older_than))
-    return [run_of(row) for row in connection.execute(silent.order_by(runs.c.heard_at, runs.c.id))]
+    return [run_of(row) for row in connection.execute(_STALE, {"before": to_micros(now - older_than)})]

@@ -9,7 +9,7 @@ import hmac
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, or_, select, tuple_
+from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Select, bindparam, or_, select, tuple_
 
 from nectar import errors
 from nectar.runs.asking import Filter, Page
@@ -32,6 +32,30 @@ SHORTEST_PREFIX = 6
 _AFTER_ALL = "~"  # comes after every character of an id
 _SIGNED = 16  # bytes of a token's signature
 
+# Questions that requests ask all the time are put together once: that takes longer than to have them answered.
+_OF_ID: BindParameter[str] = bindparam("run_id")
+_RUN = select(runs).where(runs.c.id == _OF_ID)
+_STEPS = select(steps).where(steps.c.run_id == _OF_ID).order_by(steps.c.position, steps.c.ref)
+_ATTEMPTS = select(attempts).where(attempts.c.run_id == _OF_ID).order_by(attempts.c.ref, attempts.c.number)
+_EVENTS = (
+    select(events)
+    .where(events.c.run_id == _OF_ID, events.c.number > bindparam("after"))
+    .order_by(events.c.number)
+    .limit(bindparam("most"))
+)
+_OF_TARGET = (
+    select(runs)
+    .where(
+        runs.c.id.in_(
+            select(roots.c.run_id)
+            .where(roots.c.path == bindparam("path"))
+            .union(select(steps.c.run_id).where(steps.c.path == bindparam("path")))
+        )
+    )
+    .order_by(runs.c.created_at.desc(), runs.c.id.desc())
+    .limit(bindparam("most"))
+)
+
 
 def run(connection: Connection, run_id: str) -> Run:
     """See `RunStore.run`."""
@@ -39,7 +63,7 @@ def run(connection: Connection, run_id: str) -> Run:
 
 
 def _row(connection: Connection, run_id: str) -> Row[Any]:
-    row = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+    row = connection.execute(_RUN, {"run_id": run_id}).one_or_none()
     if row is None:
         raise _not_found(run_id)
     return row
@@ -170,17 +194,14 @@ def _signature(place: bytes, secret: str, wanted: Filter) -> bytes:
 def steps_of(connection: Connection, run_id: str) -> list[Step]:
     """See `RunStore.steps`."""
     _row(connection, run_id)
-    of_run = select(steps).where(steps.c.run_id == run_id).order_by(steps.c.position, steps.c.ref)
-    return [step_of(row) for row in connection.execute(of_run)]
+    return [step_of(row) for row in connection.execute(_STEPS, {"run_id": run_id})]
 
 
 def attempts_of(connection: Connection, run_id: str, ref: str | None) -> list[Attempt]:
     """See `RunStore.attempts`."""
     _row(connection, run_id)
-    of_run = select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.ref, attempts.c.number)
-    if ref is not None:
-        of_run = of_run.where(attempts.c.ref == ref)
-    return [attempt_of(row) for row in connection.execute(of_run)]
+    of_run = _ATTEMPTS if ref is None else _ATTEMPTS.where(attempts.c.ref == ref)
+    return [attempt_of(row) for row in connection.execute(of_run, {"run_id": run_id})]
 
 
 def events_of(connection: Connection, run_id: str, after: int, limit: int) -> list[Event]:
@@ -188,14 +209,10 @@ def events_of(connection: Connection, run_id: str, after: int, limit: int) -> li
     if not 1 <= limit <= MOST_EVENTS:
         raise errors.UsageError(f"{limit} events cannot be given at once", hint=f"ask for 1 to {MOST_EVENTS}")
     _row(connection, run_id)
-    of_run = select(events).where(events.c.run_id == run_id, events.c.number > after)
-    return [event_of(row) for row in connection.execute(of_run.order_by(events.c.number).limit(limit))]
+    given = {"run_id": run_id, "after": after, "most": limit}
+    return [event_of(row) for row in connection.execute(_EVENTS, given)]
 
 
 def of_target(connection: Connection, path: str, size: int) -> list[Run]:
     """See `RunStore.of_target`."""
-    asked = select(roots.c.run_id).where(roots.c.path == path)
-    made = select(steps.c.run_id).where(steps.c.path == path)
-    named = select(runs).where(runs.c.id.in_(asked.union(made)))
-    newest = named.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(size)
-    return [run_of(row) for row in connection.execute(newest)]
+    return [run_of(row) for row in connection.execute(_OF_TARGET, {"path": path, "most": size})]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table
+from sqlalchemy import Connection, Insert, Row, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nectar.runs.asking import Token
@@ -27,6 +28,9 @@ from nectar.runs.values import (
 # An entry of an index of PostgreSQL has room for 2,704 bytes, and a character takes up to four of them.
 LONGEST_TASK = 500  #: characters of a task that stand in the index
 LONGEST_TAG = 250  #: characters of a tag's name, and of its value
+
+
+_KINDS: dict[str, Any] = {"postgresql": postgresql, "sqlite": sqlite}  # what each knows of conflicts is its own
 
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
@@ -85,20 +89,29 @@ def rows_of(new: NewRun) -> tuple[dict[str, Any], list[dict[str, Any]], list[dic
 
 def insert_if_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Insert a row unless one of its key is there; return whether that was done."""
-    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = kind.insert(table).on_conflict_do_nothing()
+    statement = _insert_if_new(table, connection.dialect.name)
     # Of an insert SQLAlchemy forgets how many rows it made, unless it is told to remember.
     return connection.execute(statement, row, execution_options={"preserve_rowcount": True}).rowcount > 0
 
 
 def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows, or write them over those of their keys."""
-    if not rows:
-        return
-    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = kind.insert(table)
+    if rows:
+        connection.execute(_insert_or_change(table, connection.dialect.name), rows)
+
+
+@functools.cache
+def _insert_if_new(table: Table, dialect: str) -> Insert:
+    statement: Insert = _KINDS[dialect].insert(table).on_conflict_do_nothing()
+    return statement
+
+
+@functools.cache
+def _insert_or_change(table: Table, dialect: str) -> Insert:
+    statement = _KINDS[dialect].insert(table)
     changed = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
-    connection.execute(statement.on_conflict_do_update(index_elements=[*table.primary_key.columns], set_=changed), rows)
+    whole: Insert = statement.on_conflict_do_update(index_elements=[*table.primary_key.columns], set_=changed)
+    return whole
 
 
 def run_of(row: Row[Any]) -> Run:

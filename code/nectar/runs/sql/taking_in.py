@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from nectar import errors
 from nectar.runs import lines
@@ -32,6 +32,7 @@ from nectar.runs.values import FINAL, RunState, check_run_id
 log = logging.getLogger(__name__)
 
 BATCH = 1 << 20  #: bytes of journals that are taken in by one transaction
+_OF_PLACE = select(journals).where(journals.c.place == bindparam("place"))
 _QUIET_S = 60.0  # of a journal whose run has ended, until it is removed
 _LONG_QUIET_S = 86_400.0  # of one that ends with half a line, says nothing, or whose run may turn out to be alive
 
@@ -94,10 +95,8 @@ def _look(folder: str | os.PathLike[str]) -> list[_Seen]:
 
 def _positions(connection: Connection, place: str, run_ids: Sequence[str] | None) -> dict[str, Any]:
     """Return what the books know of journals, by run id."""
-    wanted = select(journals).where(journals.c.place == place)
-    if run_ids is not None:
-        wanted = wanted.where(journals.c.run_id.in_(run_ids))
-    return {row.run_id: row for row in connection.execute(wanted)}
+    wanted = _OF_PLACE if run_ids is None else _OF_PLACE.where(journals.c.run_id.in_(run_ids))
+    return {row.run_id: row for row in connection.execute(wanted, {"place": place})}
 
 
 def _is_new(seen: _Seen, known: Any) -> bool:
