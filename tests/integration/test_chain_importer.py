@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from nectar import errors, settings
-from nectar.chain import catalog, isolation
+from nectar.chain import catalog, inspection, isolation
 from nectar.chain.description import BrokenChain, ParameterDescription
 from nectar.chain.finder import ChainName
 from nectar.chain.project import load_module
@@ -142,6 +142,32 @@ def test_tasks_are_what_the_module_defines_or_assigns_in_the_order_of_definition
     assert [task.name for task in description.tasks] == ["ZetaTask", "AliasTask", "AlphaTask"]
     assert [task.family for task in description.tasks] == ["ZetaTask", "OtherTask", "ZetaTask"]
     assert description.tasks[0].doc == "The last of the alphabet."
+
+
+@pytest.mark.usefixtures("importing")
+def test_a_class_is_taken_for_a_task_of_the_module_only_where_the_description_lists_it(project: Project) -> None:
+    project.put("lib/base.py", "import luigi\nclass BaseTask(luigi.Task):\n    pass\n")
+    project.put(
+        "chains/etl/x_chain.py",
+        """
+        import luigi
+        from lib.base import BaseTask
+        class OwnTask(BaseTask):
+            pass
+        class _HiddenTask(luigi.Task):
+            pass
+        class Loader(luigi.Task):
+            pass
+        class PlainTask:
+            pass
+        AliasTask, SameTask, someTask = BaseTask, OwnTask, OwnTask()
+        """,
+    )
+    module = load_module(project.settings, X)
+    listed = inspection.describe_module(module, X, Path(str(module.__file__)).read_bytes())
+    found = {name for name in dir(module) if inspection.own_task(module, name) is not None}
+    assert found == {"OwnTask", "SameTask"}
+    assert {task.name for task in listed.tasks} == found | {"AliasTask"}
 
 
 def test_parameters_are_described_as_their_class_declares_them(project: Project) -> None:

@@ -138,6 +138,23 @@ def test_no_text_leads_out_of_the_chains_folder(chains_dir: Path, text: str) -> 
 
 
 @pytest.mark.parametrize(
+    "file",
+    ["etl/x_chain.py", "__pycache__/x_chain.py", "etl/folder_chain.py/x.py", "etl/deep/x_chain.py", "2x/x_chain.py"],
+    ["etl/x_chain.py", "__pycache__/x_chain.py", "etl/folder_chain.py/x.py", "etl/deep/x_chain.py", "2x/x_chain.py"],
+)
+def test_one_chain_is_found_by_its_name_exactly_where_all_are_found(chains_dir: Path, file: str) -> None:
+    put(chains_dir, "etl/other_chain.py", file)
+    listed = [chain.path for chain in finder.find(chains_dir).chains]
+    for text in (file, file.removesuffix(".py"), "etl/folder_chain", "etl/x_chain", "etl/other_chain"):
+        try:
+            found = finder.find_chain(chains_dir, text).path
+        except errors.ChainNotFound:
+            assert text.removesuffix(".py") not in listed
+        else:
+            assert found in listed
+
+
+@pytest.mark.parametrize(
     ("text", "hint"),
     [
         ("etl/fligths_chain", "did you mean `etl/flights_chain`?"),

@@ -12,7 +12,7 @@ from nectar import errors
 from nectar.address import Address
 from nectar.chain.description import find_task
 from nectar.chain.finder import ChainName, find_chain
-from nectar.chain.inspection import describe_module
+from nectar.chain.inspection import describe_module, own_task
 from nectar.chain.project import load_module
 from nectar.parameters import parse_texts
 from nectar.settings import Settings
@@ -28,10 +28,12 @@ def task_class(settings: Settings, chain: ChainName, task_name: str) -> Any:
         ChainBroken: when the chain cannot be imported.
     """
     module = load_module(settings, chain)
-    source = Path(str(module.__file__)).read_bytes()
-    description = find_task(describe_module(module, chain, source), task_name)
+    found: Any = own_task(module, task_name)
+    if found is None:  # an alias, or a mistake that a description helps to tell of
+        source = Path(str(module.__file__)).read_bytes()
+        found = getattr(module, find_task(describe_module(module, chain, source), task_name).name)
     ground.set_main_module(chain.module)
-    return getattr(module, description.name)
+    return found
 
 
 def find_root_task(settings: Settings, chain_text: str, task_name: str, texts: Mapping[str, str]) -> luigi.Task:

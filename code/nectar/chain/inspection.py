@@ -71,6 +71,17 @@ def describe_module(module: ModuleType, name: ChainName, source: bytes) -> Chain
     return ChainDescription(name, _first_paragraph(module.__doc__), tuple(tasks))
 
 
+def own_task(module: ModuleType, task_name: str) -> type[luigi.Task] | None:
+    """Return the class that `describe_module` lists under a name because the module defines it; None for all others.
+
+    An alias of a class from elsewhere is among those others, since only the source tells it from an import.
+    """
+    value = vars(module).get(task_name)
+    if not task_name.endswith(TASK_SUFFIX) or task_name.startswith("_") or not isinstance(value, type):
+        return None
+    return value if issubclass(value, luigi.Task) and value.__module__ == module.__name__ else None
+
+
 def _assigned_names(tree: ast.Module) -> frozenset[str]:
     """Return the names that a module's own statements assign; those that it imports only are not among them."""
     return frozenset(name.id for name in _names_of_scope(tree) if isinstance(name.ctx, ast.Store))
