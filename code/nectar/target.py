@@ -86,7 +86,7 @@ class Target(FileSystemTarget):
         Raises:
             StoreUnreachable: when the store cannot answer.
         """
-        return self.owner.target_store().inspect(self.owner.target_address(), (self.name,)).complete
+        return self.owner.target_store().inspect(self.owner.target_address(), (self.name,), leftovers=False).complete
 
     def open(self, mode: str = "r") -> IO[Any]:
         """Open for reading (`r`), or, while the task runs, for writing (`w`); what is written appears on close.

@@ -376,6 +376,15 @@ def test_what_a_killed_worker_held_is_made_by_another_at_once(cloud):
     assert logs.count(b"soon gone\n") == 1
 
 
+def test_whether_a_task_that_was_never_made_is_complete_takes_one_look(cloud):
+    ask = "from chains.etl.daily_chain import LoadTask; print(LoadTask(day=1).complete())"
+    with S3Proxy(cloud.endpoint) as proxy:
+        machine = cloud.elsewhere(cloud.project.root, proxy.endpoint)
+        assert machine.python(ask) == "False\n"
+        assert [one for one in proxy.requests if "list-type" in one.path] == []
+        assert kinds(proxy.requests)["GET", "record.json"] == 1
+
+
 def test_each_input_takes_one_look_at_its_record_and_one_at_its_bytes(cloud, tmp_path):
     cloud.project.chain("etl/many_chain", MANY)
     cloud.end("etl/many_chain", "AllTask", "--count", "20")

@@ -800,7 +800,7 @@ def test_who_is_overtaken_between_looking_and_renaming_loses(
     class Overtaken(LocalStore):
         """Another process took the target away before it looked, and makes it anew before it renames."""
 
-        def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
+        def inspect(self, address: Address, outputs: Sequence[str] = (), *, leftovers: bool = True) -> Inspection:
             if (elsewhere / "taken").exists():
                 return super().inspect(address, outputs)
             whole.rename(elsewhere / "taken")

@@ -56,7 +56,7 @@ class CountingStore(MemoryStore):
         self.asked.append(listed)
         return super().present(listed)
 
-    def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
+    def inspect(self, address: Address, outputs: Sequence[str] = (), *, leftovers: bool = True) -> Inspection:
         self.inspected[address] += 1
         return super().inspect(address, outputs)
 
@@ -515,7 +515,7 @@ class UnreachableStore(MemoryStore):
     def present(self, addresses: Iterable[Address]) -> set[Address]:
         raise errors.StoreUnreachable("the store is away", hint="bring it back")
 
-    def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
+    def inspect(self, address: Address, outputs: Sequence[str] = (), *, leftovers: bool = True) -> Inspection:
         raise errors.StoreUnreachable("the store is away", hint="bring it back")
 
 

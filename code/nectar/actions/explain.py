@@ -99,7 +99,7 @@ def _explain(step: PlanStep, prepared: Prepared) -> Explanation:
     silence = next((_SILENCE[reason.why] for reason in step.reasons if reason.why in _SILENCE), "")
     if not isinstance(task, Task) or step.path is None:
         return Explanation(step.task, step.action, step.path, step.reasons, silence=silence)
-    own = task.target_store().inspect(task.target_address()).record
+    own = task.target_store().inspect(task.target_address(), leftovers=False).record
     if step.drift or any(reason.why is Why.DRIFT for reason in step.reasons):
         silence = 'raise `version` to make it again, or set `drift = "ignore"`' if step.drift else silence
         return Explanation(

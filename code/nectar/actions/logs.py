@@ -44,7 +44,7 @@ def logs(place: Place, attempt: str | None = None) -> Logs:
     candidates = [
         (one.attempt, one.path, "at work" if one.running else "failed") for one in store.reader(address).attempts()
     ]
-    record = store.inspect(address).record
+    record = store.inspect(address, leftovers=False).record
     if record is not None:
         candidates.append((record.attempt, address.path, "published"))
     matching = sorted(one for one in candidates if attempt is None or one[0].startswith(attempt))

@@ -160,7 +160,7 @@ def _probe(url: str) -> None:
 def _was_reused(task: luigi.Task) -> bool:
     """Say whether a task took an earlier target's files; only its record tells, if it ran in a process of its own."""
     assert isinstance(task, Task)
-    record = task.target_store().inspect(task.target_address()).record
+    record = task.target_store().inspect(task.target_address(), leftovers=False).record
     return record is not None and record.reused_from is not None
 
 

@@ -70,7 +70,7 @@ def _sort_out(store: Store, members: list[_Waiting], error: errors.StoreError) -
     for one in members:
         name = one.finished.staging.attempt
         try:
-            found = store.inspect(one.finished.staging.address)
+            found = store.inspect(one.finished.staging.address, leftovers=False)
         except errors.StoreError as second:
             failed[name] = second
             continue

@@ -43,7 +43,7 @@ def find(store: Store, recipe: Recipe, code: Mapping[str, Any] | None, outputs: 
     address = store.recall([recipe]).get(recipe)
     if address is None or code is None:
         return None
-    found = store.inspect(address, outputs)
+    found = store.inspect(address, outputs, leftovers=False)
     record = found.record
     if not found.complete or record is None or record.dynamic or record.foreign or record.code is None:
         return None

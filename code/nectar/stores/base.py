@@ -286,8 +286,10 @@ class Store(Leasing, Clearing, Protocol):
             StoreUnreachable: when the store cannot answer, for whichever address: an error is never "missing".
         """
 
-    def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
+    def inspect(self, address: Address, outputs: Sequence[str] = (), *, leftovers: bool = True) -> Inspection:
         """Return what lies at an address; it is complete only if its record names every one of `outputs`.
+
+        Without `leftovers` nobody asks what lies there without a record: the answer may be MISSING all the same.
 
         Raises:
             StoreUnreachable: when the store cannot answer.
@@ -396,7 +398,7 @@ def records_by_inspection(store: Store, addresses: Iterable[Address]) -> dict[Ad
     Raises:
         StoreUnreachable: when the store cannot answer.
     """
-    found = {address: store.inspect(address).record for address in addresses}
+    found = {address: store.inspect(address, leftovers=False).record for address in addresses}
     return {address: record for address, record in found.items() if record is not None}
 
 

@@ -57,13 +57,14 @@ class LayeredStore:
         wanted = set(addresses)
         found = self.own.present(wanted)
         if self.own.checks_in_plans:  # a broken one of one's own is made again, unless the shared store has it whole
-            found = {address for address in found if self.own.inspect(address).complete}
+            found = {address for address in found if self.own.inspect(address, leftovers=False).complete}
         missing = wanted - found
         return found | self.shared.present(missing) if missing else found
 
-    def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
-        own = self.own.inspect(address, outputs)
-        shared = _NOTHING if own.complete and not self._both else self.shared.inspect(address, outputs)
+    def inspect(self, address: Address, outputs: Sequence[str] = (), *, leftovers: bool = True) -> Inspection:
+        own = self.own.inspect(address, outputs, leftovers=leftovers)
+        enough = own.complete and not self._both
+        shared = _NOTHING if enough else self.shared.inspect(address, outputs, leftovers=leftovers)
         version = _pair(own.version, shared.version)
         if own.complete:
             return replace(own, version=version, stamp=(0, own.stamp))
@@ -137,7 +138,7 @@ class LayeredStore:
             raise
 
     def take_over(self, record: Record, staging: Staging) -> None:
-        if self.own.inspect(record.address).complete:
+        if self.own.inspect(record.address, leftovers=False).complete:
             self.own.take_over(record, staging)
         else:
             copy_files(self.reader(record.address), record, staging)
@@ -265,7 +266,7 @@ class _LayeredReader:
     def _reader(self) -> Reader:
         if self._found is None:
             own, shared, address = self._store.own, self._store.shared, self._address
-            if own.inspect(address).complete or not shared.present([address]):
+            if own.inspect(address, leftovers=False).complete or not shared.present([address]):
                 return own.reader(address)  # not kept: a target that is not there yet may come to lie in either
             reader = shared.reader(address)
             checks_itself = shared.url.startswith("s3://")

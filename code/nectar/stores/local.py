@@ -102,7 +102,7 @@ class LocalStore:
         if not is_folder:
             self._fail(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.root), "read")
 
-    def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
+    def inspect(self, address: Address, outputs: Sequence[str] = (), *, leftovers: bool = True) -> Inspection:
         try:
             folder = os.open(self._place(address), _FOLDER)
         except FileNotFoundError:

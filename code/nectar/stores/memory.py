@@ -73,7 +73,7 @@ class MemoryStore:
     def present(self, addresses: Iterable[Address]) -> set[Address]:
         return {one for one in addresses if RECORD_NAME in self.folders.get(one.path, _Held()).files}
 
-    def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
+    def inspect(self, address: Address, outputs: Sequence[str] = (), *, leftovers: bool = True) -> Inspection:
         held = self.folders.get(address.path)
         if held is None:
             return Inspection(State.MISSING)

@@ -329,7 +329,7 @@ class Task(luigi.Task, metaclass=TaskRegister):
             return bool(luigi.Task.complete(self))
         store = self.target_store()
         uses.note(store)
-        found = store.inspect(self.target_address(), tuple(own))
+        found = store.inspect(self.target_address(), tuple(own), leftovers=False)
         if not found.complete or not all(one.exists() for one in foreign):
             return False
         if self.drift_policy() is not Drift.RERUN:
@@ -341,7 +341,7 @@ class Task(luigi.Task, metaclass=TaskRegister):
         """Say whether a complete target is to be made again, which ends when this run has made it."""
         if not self._nectar.forced:
             return False
-        record = self.target_store().inspect(self.target_address()).record
+        record = self.target_store().inspect(self.target_address(), leftovers=False).record
         return record is None or record.run_id != current_run().id
 
     def drift_policy(self) -> Drift:

@@ -228,7 +228,9 @@ def work_of(task: Task) -> Work:
     store, address = task.target_store(), task.target_address()
     requirements = closure.known_requirements(task)
     # Whoever took the lease for the task may have seen a moment ago that there is nothing.
-    found = stores.Inspection(State.MISSING) if task._nectar.absent else store.inspect(address, tuple(own))
+    found = (
+        stores.Inspection(State.MISSING) if task._nectar.absent else store.inspect(address, tuple(own), leftovers=False)
+    )
     task._nectar.absent = False
     replaces = None if found.newer else found.version
     if found.complete and not _is_to_be_replaced(task, own, foreign, found):
@@ -324,7 +326,7 @@ def files_of(task: Task) -> Mapping[str, str] | None:
     store, address = task.target_store(), task.target_address()
     if known is not None and store.unchanged(address, known[0]):
         return known[1]
-    found = store.inspect(address)
+    found = store.inspect(address, leftovers=False)
     if found.record is None:
         return None
     remember_files(task, found.record, found.stamp)

@@ -84,10 +84,12 @@ class S3Store:
         self._etags.update(found)
         return set(found)
 
-    def inspect(self, address: Address, outputs: Sequence[str] = ()) -> Inspection:
+    def inspect(self, address: Address, outputs: Sequence[str] = (), *, leftovers: bool = True) -> Inspection:
         answer = self.client.do(Get(_record_key(address)))
         if not isinstance(answer, Found):
             self._etags.pop(address, None)
+            if not leftovers:
+                return Inspection(State.MISSING)
             page = self.client.list_page(f"{address.path}/")
             names = tuple(one.key.removeprefix(f"{address.path}/") for one in page.objects)
             return Inspection(State.LEFTOVER, files=names) if names else Inspection(State.MISSING)
