@@ -390,7 +390,7 @@ def test_a_write_that_was_carried_out_but_not_answered_is_refused_when_repeated(
     faulty: Callable[..., S3Client], fault: Fault
 ) -> None:
     client = faulty(Rule(fault, methods=("PUT",), times=1), retries=2)
-    assert client.do(Put("a", of(b"x"))) == Refused()
+    assert client.do(Put("a", of(b"x"))) == Refused(repeated=True)
     assert raw_of(client, "a") == b"x"
 
 

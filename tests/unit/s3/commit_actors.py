@@ -274,12 +274,18 @@ def meet(
 ) -> Model:
     """Return the model of clients, each with the name of its attempt, that meet at a server."""
     server = server or Server()
-    judge = _judge(tuple(name for name, _ in clients), may_fail, leaves=server.echoes > 0 and Put in server.echoed)
+    echoed = server.echoes > 0 and Put in server.echoed
+    leaves = tuple(echoed or any(server.lost[client : client + 1]) for client in range(len(clients)))
+    judge = _judge(tuple(name for name, _ in clients), may_fail, leaves)
     return Model([start for _, start in clients], server, NOTHING if world is None else world, judge)
 
 
-def _judge(attempts: tuple[str, ...], may_fail: tuple[str, ...], *, leaves: bool) -> Judge:
-    """Return what judges how clients end; `leaves`: what a loser removed may come back, as an echo of a request."""
+def _judge(attempts: tuple[str, ...], may_fail: tuple[str, ...], leaves: tuple[bool, ...]) -> Judge:
+    """Return what judges how clients end.
+
+    `leaves` says of each whether something may be left when it loses: what it removed may come back, as an echo of a
+    request; and who did not hear an answer does not know whether its record was in force for a moment.
+    """
 
     def of(world: World, client: int, outcome: Any) -> str | None:
         own = attempts[client]
@@ -290,10 +296,12 @@ def _judge(attempts: tuple[str, ...], may_fail: tuple[str, ...], *, leaves: bool
             return outcome.wrong
         if isinstance(outcome, Failed):
             word = type(outcome.error).__name__
-            return _left(world, own, leaves) if word in may_fail else f"failed: {outcome.error}"
+            return _left(world, own, leaves[client]) if word in may_fail else f"failed: {outcome.error}"
         if outcome.word == "won":
             return _judge_won(world, own, outcome)
-        return _judge_lost(world, own, outcome) or _left(world, own, leaves) if outcome.word == "lost" else None
+        if outcome.word == "lost":
+            return _judge_lost(world, own, outcome) or _left(world, own, leaves[client]) or _removed(world, own)
+        return None
 
     return of
 
@@ -335,6 +343,15 @@ def _left(world: World, own: str, leaves: bool) -> str | None:
     of_own = {key for key, one in world.things if one.attempt == own}
     named = sorted(of_own.intersection(f"{TARGET.path}/{place}" for place in places))
     return f"named: {own} lost, and a record names of it {named}" if named else None
+
+
+def _removed(world: World, own: str) -> str | None:
+    """Say whether a loser took away what a record names that was in force before, and is kept."""
+    if own not in {reign.attempt for reign in world.reigns}:
+        return None
+    there = {key.rpartition("/")[2] for key, one in world.things if one.attempt == own}
+    gone = {"out.txt", "params.txt"} - there
+    return f"removed: {own} was in force for a moment, and its {sorted(gone)} are gone" if gone else None
 
 
 # Where it begins

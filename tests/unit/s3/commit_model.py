@@ -20,6 +20,7 @@ from nectar.address import Address
 from nectar.records import Record
 from nectar.stores.s3.messages import (
     ATTEMPT,
+    REPLACED,
     Absent,
     Answer,
     Content,
@@ -62,6 +63,7 @@ class Thing:
     size: int
     attempt: str
     raw: bytes = field(repr=False)
+    replaced: str = ""
 
     @property
     def etag(self) -> str:
@@ -126,10 +128,12 @@ def carry_out(server: Server, world: World, request: Any) -> tuple[World, Answer
         if old is None:
             return world, Absent(), None
         raw = old.raw if isinstance(request, Get) else None
-        return world, Found(old.etag, old.size, {ATTEMPT: old.attempt}, raw), None
+        about = {ATTEMPT: old.attempt} | ({REPLACED: old.replaced} if old.replaced else {})
+        return world, Found(old.etag, old.size, about, raw), None
     if not allowed:
         return world, Refused(), None
-    new = Thing(put.content.sha256, put.content.size, put.metadata.get(ATTEMPT, ""), put.content.raw)
+    about = put.metadata
+    new = Thing(put.content.sha256, put.content.size, about.get(ATTEMPT, ""), put.content.raw, about.get(REPLACED, ""))
     wrong = None
     if old is not None and old != new and not (key == RECORD and put.if_etag is not None):
         wrong = f"overwritten: {key}"
@@ -171,6 +175,8 @@ class Failed:
 
     error: Exception
 
+
+_OPEN, _AGAIN = -1, -2  # in the place of an answer: none yet; none yet, and one was lost
 
 Start = Callable[[], Generator[list[Any], list[Answer], Any]]
 Judge = Callable[[World, int, Any], "str | None"]  #: what is wrong with how a client ended, told at that moment
@@ -225,6 +231,7 @@ class Model:
         self._told: dict[tuple[int, int, int], int] = {}
         self._judged: dict[tuple[int, int], str | None] = {}
         self._refused = self._number_of_answer(Refused())
+        self._refused_again = self._number_of_answer(Refused(repeated=True))
         sides = tuple(
             self._side(self._point(n, ()), _of(server.lost, n), _of(server.busy, n)) for n in range(len(clients))
         )
@@ -285,7 +292,7 @@ class Model:
 
     def _side(self, point: int, lost: int, busy: int, answers: tuple[int, ...] | None = None) -> int:
         if answers is None:
-            answers = (-1,) * len(self._point_requests[point])
+            answers = (_OPEN,) * len(self._point_requests[point])
         value = (point, answers, lost, busy)
         if value not in self._sides:
             self._sides[value] = len(self._side_list)
@@ -309,7 +316,7 @@ class Model:
         if known is None:
             point, answers, lost, busy = self._side_list[side]
             answers = (*answers[:slot], answer, *answers[slot + 1 :])
-            if -1 in answers:
+            if min(answers) < 0:
                 known = self._side(point, lost, busy, answers)
             else:
                 old = self._point_list[point]
@@ -331,9 +338,11 @@ class Model:
         for client, side in enumerate(sides):
             point, answers, lost, busy = self._side_list[side]
             for slot, request in enumerate(self._point_requests[point]):
-                if answers[slot] != -1:
+                if answers[slot] >= 0:
                     continue
                 after, answer, wrong = self._carry_out(world, request)
+                if answers[slot] == _AGAIN and answer == self._refused:
+                    answer = self._refused_again
                 new = self._tell(side, slot, answer)
                 told = (*sides[:client], new, *sides[client + 1 :])
                 changes = isinstance(self._request_list[request], (Put, Delete, Overwrite))
@@ -345,14 +354,15 @@ class Model:
                     again = tuple(sorted((*echoes, request)))
                     yield (after, told, again, may_echo - 1), verdict, (client, request, answer, "will come twice")
                 if lost:
-                    spent = self._side(point, lost - 1, busy, answers)
+                    spent = self._side(point, lost - 1, busy, (*answers[:slot], _AGAIN, *answers[slot + 1 :]))
                     told = (*sides[:client], spent, *sides[client + 1 :])
                     yield (after, told, echoes, may_echo), wrong, (client, request, answer, "answer lost")
                 if busy and isinstance(self._request_list[request], Put):
-                    told = self._tell(self._side(point, lost, busy - 1, answers), slot, self._refused)
+                    refused = self._refused_again if answers[slot] == _AGAIN else self._refused
+                    told = self._tell(self._side(point, lost, busy - 1, answers), slot, refused)
                     verdict = self._judge(world, told)
                     told = (*sides[:client], told, *sides[client + 1 :])
-                    yield (world, told, echoes, may_echo), verdict, (client, request, self._refused, "busy")
+                    yield (world, told, echoes, may_echo), verdict, (client, request, refused, "busy")
         for position, request in enumerate(echoes):
             after, answer, wrong = self._carry_out(world, request)
             left = (*echoes[:position], *echoes[position + 1 :])

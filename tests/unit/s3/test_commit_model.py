@@ -217,7 +217,8 @@ def test_the_model_finds_what_a_writer_breaks_that_does_not_know_its_own_record(
 
 @pytest.mark.parametrize("repeated", LATE)
 def test_the_model_finds_what_breaks_where_a_loser_removes_what_it_put_under_plain_names(explored, repeated):
-    assert explored(meet(*three(raw=b"equal", tidies=True), AWAY, server=LATE[repeated])).kinds == {"torn"}
+    kinds = explored(meet(*three(raw=b"equal", tidies=True), AWAY, server=LATE[repeated])).kinds
+    assert "torn" in kinds and kinds <= {"torn", "removed"}
 
 
 def test_the_model_finds_what_breaks_where_leftovers_are_rolled_forward(explored):

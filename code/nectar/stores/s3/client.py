@@ -206,7 +206,7 @@ class S3Client:
                 )
             except Rejected as rejected:
                 if rejected.is_condition or (put.if_etag is not None and rejected.code == "NoSuchKey"):
-                    return Refused()
+                    return Refused(rejected.repeated)
                 if not with_sha256 or rejected.code not in _REFUSES_A_CHECKSUM:
                     raise
                 with_sha256 = live.takes_sha256 = False

@@ -24,7 +24,19 @@ from nectar import errors, records
 from nectar.address import Address
 from nectar.records import RECORD_NAME, FileEntry, Record
 from nectar.stores.base import Commitment
-from nectar.stores.s3.messages import ATTEMPT, Content, Delete, Found, Get, Head, Protocol, Put, Stored
+from nectar.stores.s3.messages import (
+    ATTEMPT,
+    REPLACED,
+    Content,
+    Delete,
+    Found,
+    Get,
+    Head,
+    Protocol,
+    Put,
+    Refused,
+    Stored,
+)
 
 #: bytes; what is larger takes the attempt's own name at once. The client sends what is not larger in one PUT, since
 #: some servers do not heed a condition when an upload in several parts is completed.
@@ -70,7 +82,8 @@ def commit(
 
     A writer that lost removes the objects that it created under the attempt's own names; those under plain names stay,
     and no record names them. One that is interrupted (closed, or thrown into) leaves all of them: its last request may
-    still be carried out, and then they are a target.
+    still be carried out, and then they are a target. So does one that was refused only when it asked again, unless it
+    sees that its record was not in force meanwhile: if it was, it has been replaced and is kept with what it names.
 
     Raises:
         StoreUnreachable: when an invalid record appeared during the run (own names are cleared, as by one that lost),
@@ -150,10 +163,18 @@ def _publish(
     key = f"{address.path}/{RECORD_NAME}"
     content = Content(len(raw), hashlib.sha256(raw).hexdigest(), raw=raw)
     doubted: str | None = None
+    before, may_have_won = seen, False
+
+    def remove(found: Found, in_force: Record | None = None) -> Protocol[None]:
+        if not may_have_won or (before is not None and found.metadata.get(REPLACED) == before):
+            yield from _remove(address, stored, in_force)
+
     for _ in range(TRIES):
-        (answer,) = yield [Put(key, content, seen, {ATTEMPT: attempt})]
+        about = {ATTEMPT: attempt} | ({} if seen is None else {REPLACED: seen})
+        (answer,) = yield [Put(key, content, seen, about)]
         if isinstance(answer, Stored):
             return Commitment(True, record, answer.etag)
+        may_have_won |= isinstance(answer, Refused) and answer.repeated
         (found,) = yield [Get(key)]
         if not isinstance(found, Found):
             seen = None  # what this attempt might replace is out of the way: the first one there wins
@@ -163,19 +184,19 @@ def _publish(
         try:
             other = _parse(found, address, outputs)
         except errors.RecordNewer:
-            yield from _remove(address, stored)
+            yield from remove(found)
             raise
         except errors.RecordInvalid as error:
-            yield from _remove(address, stored)
+            yield from remove(found)
             raise _appeared(address, error.message) from error
         if other.attempt == attempt:
             return Commitment(True, other, found.etag)
         problem = yield from _first_problem(other)
         if problem is None:
-            yield from _remove(address, stored, other)
+            yield from remove(found, other)
             return Commitment(False, other, found.etag)
         if found.etag == doubted:
-            yield from _remove(address, stored, other)
+            yield from remove(found, other)
             raise _appeared(address, problem)
         doubted = found.etag  # replaced while its files were looked at, perhaps: only a second look can tell
     raise _refuses(key)

@@ -315,4 +315,5 @@ def _rejected(operation: str, key: str, response: Mapping[str, Any]) -> Rejected
         said=str(problem.get("Message") or ""),
         region=problem.get("Region") or headers.get("x-amz-bucket-region"),
         headers=headers,
+        repeated=about.get("RetryAttempts", 0) > 0,
     )

@@ -129,6 +129,7 @@ class Rejected(Exception):
         said: str = "",
         region: str | None = None,
         headers: Mapping[str, str] | None = None,
+        repeated: bool = False,
     ) -> None:
         super().__init__(f"{operation}: {status} {code}")
         self.operation = operation  #: of boto3's client
@@ -138,6 +139,7 @@ class Rejected(Exception):
         self.said = said
         self.region = region  #: in which the bucket is, where the server says so
         self.headers = headers or {}
+        self.repeated = repeated  #: the request was sent more than once, and may have been carried out before
 
     @property
     def is_absent(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 ATTEMPT = "nectar-attempt"  #: the member of an object's metadata that names the attempt which wrote it
+REPLACED = "nectar-replaced"  #: of a record's: the ETag of the record whose place it took
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Refused:
 
     It may be the answer to a repetition of a request that was carried out, and whose first answer was lost.
     """
+
+    repeated: bool = False  #: the request was sent more than once
 
 
 @dataclass(frozen=True, slots=True)
