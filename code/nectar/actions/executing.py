@@ -68,7 +68,7 @@ def create_run(
     options = options_of(task, run_config, chosen, tags, select)
     instance = task
     if isinstance(task, type):
-        told = texts(chosen, task.get_params(), task.__name__)[0] if chosen is not None else {}
+        told = texts(chosen, task.get_params(), "")[0] if chosen is not None else {}
         instance = instance_of(task, told, task.__name__)
     assert isinstance(instance, luigi.Task)
     options = replace(options, run_id=new_run_id())

@@ -29,6 +29,8 @@ def catalog_json(found: Catalog) -> dict[str, Any]:
                     "path": chain.name.path,
                     "description": chain.doc,
                     "tasks": [_task(task) for task in chain.tasks],
+                    "presets": [preset.to_json() for preset in chain.presets],
+                    "preset_faults": list(chain.preset_faults),
                 }
                 for chain in chains
             ],

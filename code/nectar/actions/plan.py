@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import luigi
 
-from nectar.graph import make_graph
+from nectar.actions.graph import graph
 from nectar.listing import Availability, Schedule, in_order, listing
 from nectar.plans import Action, Plan, make_plan
 from nectar.plans.values import MAKING
@@ -25,17 +25,17 @@ def plan(*tasks: luigi.Task, select: str | None = None) -> Plan:
     return make_plan(tasks, select=select).plan
 
 
-def listed(tasks: Sequence[luigi.Task]) -> str:
+def listed(tasks: Sequence[luigi.Task], *, select: str | None = None) -> str:
     """Return the plan of each task as `Step.execution_plan` lists steps: by names, each with what it needs before it.
 
     Raises: as `plan`.
     """
-    graph = make_graph(tasks)
-    steps = {step.ref: step for step in make_plan(tasks).plan.steps}
+    found = graph(*tasks, select=select)
+    steps = {step.ref: step for step in make_plan(tasks, select=select).plan.steps}
     texts = []
-    for head in graph.roots:
+    for head in found.roots:
         rows = []
-        for ref in in_order(head, lambda one: list(graph.nodes[one].requirements.values())):
+        for ref in in_order(head, lambda one: list(found.nodes[one].requirements.values())):
             step = steps.get(ref)
             there = Availability.MISSING  # or nobody looked: it lies behind what is complete
             if step is not None and step.action is Action.SKIP:
@@ -43,7 +43,7 @@ def listed(tasks: Sequence[luigi.Task]) -> str:
             elif step is not None and step.path is None:
                 there = Availability.NOWHERE
             runs = Schedule.RUN if step is not None and step.action in MAKING else Schedule.NO_RUN
-            rows.append((_short(graph.nodes[ref].task), there, Schedule.HEAD if ref == head else runs))
+            rows.append((_short(found.nodes[ref].task), there, Schedule.HEAD if ref == head else runs))
         texts.append(str(listing(rows)))
     return "\n".join(texts)
 

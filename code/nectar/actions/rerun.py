@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import luigi
 
 from nectar import errors
@@ -14,28 +16,40 @@ from nectar.task.closure import closure, expand
 _NOT_GOOD = frozenset({"failed", "blocked", "not run", "running"})
 
 
-def tasks_again(settings: Settings, books: RunStore, run: Run, *, failed: bool) -> list[luigi.Task]:
-    """Return the tasks that a run was asked for; with `failed` those of its steps that did not end well.
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a run that repeats another one is asked for."""
+
+    tasks: tuple[luigi.Task, ...]
+    select: str | None = None  #: what alone is made of their graph; None: all that is missing
+    only: frozenset[str] | None = None  #: refs of the selected tasks that it begins with; None: all
+
+
+def again(settings: Settings, books: RunStore, run: Run, *, failed: bool) -> Again:
+    """Return what a run was asked for; with `failed` those of its steps that did not end well.
+
+    A selection is kept: of a run that had one nothing is made that it did not select.
 
     Raises:
         UsageError: when they cannot be made again from what the history says of them, or none failed.
     """
     roots = [task_of_root(settings, run.new, root) for root in run.roots]
+    select = run.new.select
     if not roots:
         raise errors.UsageError(f"the history does not say what the run `{run.id}` was asked for")
     if not failed:
-        return roots
-    bad = {step.ref for step in books.steps(run.id) if step.status in _NOT_GOOD}
+        return Again(tuple(roots), select)
+    bad = frozenset(step.ref for step in books.steps(run.id) if step.status in _NOT_GOOD)
     found = closure(roots)
     for ref in list(found.tasks):
         expand(found, ref)
-    tasks = [task for ref, task in found.tasks.items() if ref in bad]
+    tasks = tuple(task for ref, task in found.tasks.items() if ref in bad)
     if not tasks:
         raise errors.UsageError(
             f"no step of the run `{run.id}` failed that its roots still need",
             hint=f"`nectar rerun {run.id}` repeats all of it",
         )
-    return tasks
+    return Again(tasks) if select is None else Again(tuple(roots), select, bad)
 
 
 def task_of_root(settings: Settings, new: NewRun, root: Root) -> luigi.Task:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import luigi
 
 from nectar import errors
+from nectar.actions.resolve import AND, boolean_parameters, instance_of, split_parameters, task_class
+from nectar.chain.finder import find_chain
 from nectar.chain.presets import Preset, clashes, faults_of, find_preset, invalid, texts
+from nectar.chain.project import load_module
 from nectar.errors import ParameterProblem
 from nectar.execution.choice import Options, faults
 from nectar.execution.choice import invalid as invalid_options
 from nectar.plans import Force
 from nectar.recording.capture import Echo
+from nectar.settings import Settings
 
 Asked = luigi.Task | type[luigi.Task]  #: a class has its parameters from a preset, from configuration, or by default
 
@@ -34,6 +38,40 @@ def preset_of(task: Asked, preset: str | Preset | None) -> Preset | None:
         return None
     module = sys.modules[_class_of(task).__module__]
     return find_preset(module, module.__name__, preset)
+
+
+def task_with_preset(
+    settings: Settings, chain_text: str, task_name: str, words: Sequence[str], name: str, given: Mapping[str, str]
+) -> tuple[luigi.Task, Preset]:
+    """Return the task that the words of a command line and a preset mean together, and the preset.
+
+    `given` says by which words the rest of what a preset may set was given; see `nectar.chain.presets.clashes`.
+
+    Raises:
+        PresetNotFound: when the chain has no preset of this name.
+        PresetInvalid: with all that is wrong with the chain's presets, or all that this one sets and is given too, and
+            every parameter that is not right.
+        ChainNotFound, TaskNotFound, ChainBroken, InvalidParameters: as without a preset.
+    """
+    if AND in words:
+        raise invalid([f"a preset is for one task, and `{AND}` names more"], f"leave out `{AND}`, or the preset")
+    chain = find_chain(settings.chains_dir, chain_text)
+    cls = task_class(settings, chain, task_name)
+    preset = find_preset(load_module(settings, chain), chain.path, name)
+    own = split_parameters(words, boolean_parameters(cls))
+    told, problems = texts(preset, cls.get_params(), f"`{task_name}` does not have")
+    words_of = {f"params.{one}": f"--{one.replace('_', '-')}" for one in own}
+    problems = [*clashes(preset, {**given, **words_of}), *problems]
+    try:
+        made = instance_of(cls, {**told, **own}, task_name)
+    except errors.InvalidParameters as error:
+        if not problems:
+            raise
+        problems += error.problems
+    if problems:
+        hints = dict.fromkeys(one.hint for one in problems if one.hint)
+        raise invalid([one.message for one in problems], "; ".join(hints) or None)
+    return made, preset
 
 
 def _class_of(task: Asked) -> type[luigi.Task]:
@@ -149,7 +187,7 @@ def _preset_problems(
     if select is not None:
         given["select"] = f"select={select!r}"
     known = _class_of(task)
-    _, problems = texts(preset, known.get_params(), known.__name__)
+    _, problems = texts(preset, known.get_params(), f"`{known.__name__}` does not have")
     found = clashes(preset, given) + problems
     if not isinstance(task, type):
         unknown = {one.field for one in problems}

@@ -20,7 +20,7 @@ from nectar.chain.finder import ChainName
 from nectar.chain.isolation import Imported
 from nectar.settings import Settings
 
-FORMAT = 1  #: of the document; another one is not read
+FORMAT = 2  #: of the document; another one is not read
 
 log = logging.getLogger(__name__)
 

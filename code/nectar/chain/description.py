@@ -76,16 +76,52 @@ class TaskDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class PresetDescription:
+    """One preset of a chain, whose parameters are as a command line has them."""
+
+    name: str
+    params: dict[str, str]  #: `MASK` for private ones
+    select: str | None
+    tags: dict[str, str]
+    executor: str | None
+    workers: int | None
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: object) -> PresetDescription:
+        """Return the value that `to_json` wrote; ValueError for anything else."""
+        return cls(
+            name=_field(document, "name", str),
+            params=_texts(document, "params"),
+            select=_optional(document, "select", str),
+            tags=_texts(document, "tags"),
+            executor=_optional(document, "executor", str),
+            workers=_optional(document, "workers", int),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ChainDescription:
     """One chain that can be imported."""
 
     name: ChainName
     doc: str  #: the first paragraph of the module's docstring, on one line; may be empty
     tasks: tuple[TaskDescription, ...]  #: in the order of definition
+    presets: tuple[PresetDescription, ...] = ()  #: those that are right
+    preset_faults: tuple[str, ...] = ()  #: what is wrong with the others
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values; `from_json` is the inverse."""
-        return {"name": self.name.path, "doc": self.doc, "tasks": [task.to_json() for task in self.tasks]}
+        return {
+            "name": self.name.path,
+            "doc": self.doc,
+            "tasks": [task.to_json() for task in self.tasks],
+            "presets": [preset.to_json() for preset in self.presets],
+            "preset_faults": list(self.preset_faults),
+        }
 
     @classmethod
     def from_json(cls, document: object) -> ChainDescription:
@@ -94,6 +130,8 @@ class ChainDescription:
             name=_chain_name(_field(document, "name", str)),
             doc=_field(document, "doc", str),
             tasks=tuple(map(TaskDescription.from_json, _field(document, "tasks", list))),
+            presets=tuple(map(PresetDescription.from_json, _field(document, "presets", list))),
+            preset_faults=tuple(map(str, _field(document, "preset_faults", list))),
         )
 
 
@@ -164,6 +202,13 @@ def _field(document: object, key: str, kind: type[_Kind]) -> _Kind:
     if not isinstance(value, kind):
         raise ValueError(f"`{key}` is not a {kind.__name__}")
     return value
+
+
+def _texts(document: object, key: str) -> dict[str, str]:
+    found = _field(document, key, dict)
+    if not all(isinstance(text, str) for pair in found.items() for text in pair):
+        raise ValueError(f"`{key}` is not a mapping of texts")
+    return found
 
 
 def _optional(document: object, key: str, kind: type[_Kind]) -> _Kind | None:

@@ -12,8 +12,15 @@ from typing import Any, cast
 import luigi
 from luigi.parameter import ParameterVisibility, _no_value
 
-from nectar.chain.description import MASK, ChainDescription, ParameterDescription, TaskDescription
+from nectar.chain.description import (
+    MASK,
+    ChainDescription,
+    ParameterDescription,
+    PresetDescription,
+    TaskDescription,
+)
 from nectar.chain.finder import ChainName
+from nectar.chain.presets import declared, texts
 
 TASK_SUFFIX = "Task"
 _LIBRARIES = ("luigi", "nectar")  #: whose parameter classes have friendly names
@@ -68,7 +75,27 @@ def describe_module(module: ModuleType, name: ChainName, source: bytes) -> Chain
         and issubclass(value, luigi.Task)
         and (value.__module__ == module.__name__ or task_name in assigned)
     ]
-    return ChainDescription(name, _first_paragraph(module.__doc__), tuple(tasks))
+    presets, faults = _presets(module, [vars(module)[task.name] for task in tasks])
+    return ChainDescription(name, _first_paragraph(module.__doc__), tuple(tasks), presets, faults)
+
+
+def _presets(
+    module: ModuleType, tasks: list[type[luigi.Task]]
+) -> tuple[tuple[PresetDescription, ...], tuple[str, ...]]:
+    """Return the presets of a chain, and what is wrong with them; a parameter has to be one of any of its tasks."""
+    right, faults = declared(module)
+    parameters = {name: parameter for task in reversed(tasks) for name, parameter in task.get_params()}
+    described = []
+    for preset in right:
+        told, problems = texts(preset, parameters.items(), "no task of the chain has")
+        faults += [problem.message for problem in problems]
+        if not problems:
+            params = {name: MASK if _is_private(parameters[name]) else text for name, text in told.items()}
+            tags = dict(preset.tags)
+            described.append(
+                PresetDescription(preset.name, params, preset.select, tags, preset.executor, preset.workers)
+            )
+    return tuple(described), tuple(faults)
 
 
 def own_task(module: ModuleType, task_name: str) -> type[luigi.Task] | None:
@@ -112,7 +139,7 @@ def _describe_task(name: str, task: type[luigi.Task]) -> TaskDescription:
 
 def _describe_parameter(name: str, parameter: luigi.Parameter[Any]) -> ParameterDescription:
     has_default = parameter._default is not _no_value
-    is_private = parameter.visibility == ParameterVisibility.PRIVATE
+    is_private = _is_private(parameter)
     default = _default_text(parameter) if has_default else None
     return ParameterDescription(
         name=name,
@@ -125,6 +152,10 @@ def _describe_parameter(name: str, parameter: luigi.Parameter[Any]) -> Parameter
         description=_CHOICES.sub("", parameter.description or "").strip(),
         visibility=ParameterVisibility(parameter.visibility).name.lower(),
     )
+
+
+def _is_private(parameter: luigi.Parameter[Any]) -> bool:
+    return parameter.visibility == ParameterVisibility.PRIVATE
 
 
 def _type_word(kind: type[luigi.Parameter[Any]]) -> str:

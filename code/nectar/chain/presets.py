@@ -113,15 +113,18 @@ def clashes(preset: Preset, given: Mapping[str, str]) -> list[ParameterProblem]:
 
 
 def texts(
-    preset: Preset, parameters: Iterable[tuple[str, Any]], subject: str
+    preset: Preset, parameters: Iterable[tuple[str, Any]], who_lacks: str
 ) -> tuple[dict[str, str], list[ParameterProblem]]:
-    """Return the texts of a preset's parameters as a command line has them, and a problem for each that has none."""
+    """Return the texts of a preset's parameters as a command line has them, and a problem for each that has none.
+
+    `who_lacks` ends the sentence about one that is not among the `parameters`: "`LoadTask` does not have".
+    """
     known = dict(parameters)
     found: dict[str, str] = {}
     problems = []
     for name, value in preset.params.items():
         if name not in known:
-            message = f"the preset `{preset.name}` sets `{name}`, and `{subject}` has no such parameter"
+            message = f"the preset `{preset.name}` sets `{name}`, which {who_lacks}"
             problems.append(ParameterProblem(name, message, errors.did_you_mean(name, known)))
             continue
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ from nectar.errors import ExitCode
 
 if TYPE_CHECKING:
     from nectar.chain.catalog import Catalog
-    from nectar.chain.description import ParameterDescription, TaskDescription
+    from nectar.chain.description import ParameterDescription, PresetDescription, TaskDescription
 
 
 @click.command(name="list")
@@ -51,6 +52,10 @@ def _print_catalog(found: Catalog, *, details: bool) -> None:
         console.line((chain.name.path, "bold"), (f"  {chain.doc}" if chain.doc else "", "dim"))
         for task in chain.tasks:
             print_task(task, details=details)
+        for preset in chain.presets:
+            console.line("  preset ", (preset.name, "name"), f" {_preset(preset)}")
+        for fault in chain.preset_faults:
+            console.line(("  presets: ", "bad"), fault)
     for broken in found.broken:
         console.line((broken.path, "bold"), ("  broken: ", "bad"), broken.error)
         if broken.location:
@@ -74,6 +79,16 @@ def _signature(one: ParameterDescription) -> str:
     if one.type == "bool":
         return f"[{option}]"
     return f"{option} {one.type.upper()}" if one.required else f"[{option} {one.default if one.default else one.type}]"
+
+
+def _preset(preset: PresetDescription) -> str:
+    """Return what a preset sets, in the words of the command line that it stands for."""
+    words = [word for name, text in preset.tags.items() for word in ("--tag", f"{name}={text}")]
+    for name in ("select", "executor", "workers"):
+        if getattr(preset, name) is not None:
+            words += [f"--{name}", str(getattr(preset, name))]
+    words += [word for name, text in preset.params.items() for word in (f"--{name.replace('_', '-')}", text)]
+    return shlex.join(words)
 
 
 def _details(one: ParameterDescription) -> str:

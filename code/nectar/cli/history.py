@@ -10,6 +10,7 @@ import click
 
 from nectar import errors, settings
 from nectar.cli import console
+from nectar.cli.words import tag_of
 from nectar.errors import ExitCode
 from nectar.records import utc_now
 
@@ -61,7 +62,7 @@ def runs(
             states=tuple(map(_state, states)),
             chain=_chain(chain),
             task=task,
-            tags=dict(map(_tag, tags)),
+            tags=dict(map(tag_of, tags)),
             source=source,
             since=_moment(since),
             until=_moment(until),
@@ -80,8 +81,9 @@ def runs(
 
 
 def _print_runs(rows: tuple[Run, ...]) -> None:
+    tagged = any(run.tags for run in rows)
     console.print_table(
-        ("run", "state", "task", ">made", ">failed", "started", ">took"),
+        ("run", "state", "task", ">made", ">failed", "started", ">took", *(("tags",) if tagged else ())),
         [
             (
                 run.id,
@@ -91,6 +93,7 @@ def _print_runs(rows: tuple[Run, ...]) -> None:
                 str(run.counts.get("failed", 0)),
                 console.time_text(run.started_at or run.created_at),
                 _took(run),
+                *((", ".join(f"{name}={value}" for name, value in run.tags.items()),) if tagged else ()),
             )
             for run in rows
         ],
@@ -128,6 +131,9 @@ def _show(told: Told, *, as_json: bool) -> int:
         console.line(f"  repeats   {run.new.parent_id}")
     for name, value in run.tags.items():
         console.line(f"  tag       {name}={value}")
+    for name in ("preset", "select"):
+        if name in run.new.options:
+            console.line(f"  {name:<10}{run.new.options[name]}")
     counts = ", ".join(f"{number:,} {status}" for status, number in run.counts.items())
     console.line(f"  steps     {counts or 'none'}")
     for step in told.steps:
@@ -174,14 +180,14 @@ def cancel(as_json: bool, run_id: str) -> int:
 def rerun(as_json: bool, failed: bool, workers: int | None, quiet: bool, run_id: str) -> int:
     """Run again what RUN was asked for, with the same parameters; what is complete is left as it is."""
     from nectar.actions.history import opened
-    from nectar.actions.rerun import tasks_again
+    from nectar.actions.rerun import again
     from nectar.actions.run import Options
     from nectar.cli.running import carry_out
     from nectar.recording.capture import Echo
 
     with opened(settings.current()) as books:
         run = books.find(run_id)
-        roots = tasks_again(settings.current(), books, run, failed=failed)
+        asked = again(settings.current(), books, run, failed=failed)
     options = Options(
         executor="luigi" if run.new.executor == "luigi" and run.new.source == "cli" else None,
         workers=workers or run.new.workers or 1,
@@ -190,9 +196,11 @@ def rerun(as_json: bool, failed: bool, workers: int | None, quiet: bool, run_id:
         source="cli",
         parent_id=run.id,
         root_id=run.new.root_id or run.id,
+        select=asked.select,
+        only=asked.only,
     )
     command = f"rerun {run.id}" + (" --failed" if failed else "")
-    return carry_out(roots, options, command, as_json=as_json, quiet=quiet)
+    return carry_out(asked.tasks, options, command, as_json=as_json, quiet=quiet)
 
 
 # What options mean
@@ -207,13 +215,6 @@ def _state(text: str) -> RunState:
         hint = errors.did_you_mean(text.upper(), [one.value for one in RunState])
         listed = ", ".join(one.value for one in RunState)
         raise errors.UsageError(f"no run is ever in the state `{text}`", hint=hint or f"there is {listed}") from None
-
-
-def _tag(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise errors.UsageError(f"`{text}` is no tag", hint="give it as NAME=VALUE")
-    return name, value
 
 
 def _chain(text: str | None) -> str | None:

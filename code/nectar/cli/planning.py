@@ -11,7 +11,7 @@ import click
 
 from nectar import errors, settings
 from nectar.cli import console
-from nectar.cli.words import CONTEXT, TaskCommand, asks_for_help, task_arguments
+from nectar.cli.words import CONTEXT, TaskCommand, asks_for_help, preset_option, select_option, task_arguments
 
 if TYPE_CHECKING:
     import luigi
@@ -27,8 +27,19 @@ _STYLES = {"run": "good", "reuse": "good", "skip": "dim", "blocked": "bad"}
 @console.json_option
 @click.option("--all", "everything", is_flag=True, help="List complete tasks, too.")
 @click.option("--style", type=click.Choice(["plan", "steps"]), default="plan", help="`steps` lists as `Step` does.")
+@select_option
+@preset_option
 @task_arguments
-def plan(as_json: bool, everything: bool, style: str, chain: str, task: str, words: tuple[str, ...]) -> None:
+def plan(
+    as_json: bool,
+    everything: bool,
+    style: str,
+    select: str | None,
+    preset: str | None,
+    chain: str,
+    task: str,
+    words: tuple[str, ...],
+) -> None:
     """Say what a run of TASK would do, and do nothing."""
     from nectar.actions.plan import listed
     from nectar.actions.plan import plan as make
@@ -36,13 +47,20 @@ def plan(as_json: bool, everything: bool, style: str, chain: str, task: str, wor
 
     if asks_for_help(settings.current(), chain, task, words):
         return
-    roots = tasks_of(settings.current(), chain, task, words)
+    if preset is None:
+        roots = tasks_of(settings.current(), chain, task, words)
+    else:
+        from nectar.actions.wanted import task_with_preset
+
+        given = {} if select is None else {"select": f"--select {select}"}
+        root, chosen = task_with_preset(settings.current(), chain, task, words, preset, given)
+        roots, select = [root], chosen.select if select is None else select
     if style == "steps":
         if as_json:
             raise errors.UsageError("a listing is not JSON", hint="leave out `--json`, or `--style steps`")
-        click.echo(listed(roots))
+        click.echo(listed(roots, select=select))
         return
-    print_plan(make(*roots), type(roots[0]).__module__, everything=everything, as_json=as_json)
+    print_plan(make(*roots, select=select), type(roots[0]).__module__, everything=everything, as_json=as_json)
 
 
 def print_plan(made: Plan, module: str, *, everything: bool, as_json: bool) -> None:
@@ -53,7 +71,9 @@ def print_plan(made: Plan, module: str, *, everything: bool, as_json: bool) -> N
     counts = ", ".join(f"{count:,} {_WORDS[action.value]}" for action, count in made.counts.items() if count)
     console.line((f"{console.count_text(len(made.steps), 'task')}: {counts}", "bold"))
     unseen = made.identified - len(made.steps)
-    if unseen > 0:
+    if made.selected is not None:
+        console.line((f"{made.selected:,} of {console.count_text(made.identified, 'task')} selected", "dim"))
+    elif unseen > 0:
         console.line((f"{console.count_text(unseen, 'task')} behind complete targets not looked at", "dim"))
     for step in made.steps:
         if step.action.value == "skip" and not everything and not step.drift:
@@ -77,8 +97,17 @@ def print_plan(made: Plan, module: str, *, everything: bool, as_json: bool) -> N
 @click.option("--mermaid", "form", flag_value="mmd", help="Write it as a flowchart of Mermaid.")
 @click.option("--dot", "form", flag_value="dot", help="Write it for Graphviz.")
 @click.option("--out", "-o", type=click.Path(dir_okay=False), metavar="FILE", help="Where to; by default to stdout.")
+@select_option
 @task_arguments
-def graph(as_json: bool, form: str | None, out: str | None, chain: str, task: str, words: tuple[str, ...]) -> None:
+def graph(
+    as_json: bool,
+    form: str | None,
+    out: str | None,
+    select: str | None,
+    chain: str,
+    task: str,
+    words: tuple[str, ...],
+) -> None:
     """Draw what TASK stands on, each task once: as a tree, for which no store is asked, or as a picture."""
     from nectar.actions.graph import graph as make
     from nectar.actions.resolve import tasks_of
@@ -91,9 +120,9 @@ def graph(as_json: bool, form: str | None, out: str | None, chain: str, task: st
         raise errors.UsageError("a picture is not JSON", hint="leave out `--json`, or the kind of picture")
     roots = tasks_of(settings.current(), chain, task, words)
     if form is not None:
-        _write_picture(roots, form, out)
+        _write_picture(roots, select, form, out)
         return
-    found = make(*roots)
+    found = make(*roots, select=select)
     if as_json:
         console.print_json(found.to_json())
         return
@@ -103,12 +132,12 @@ def graph(as_json: bool, form: str | None, out: str | None, chain: str, task: st
         console.line((drawing, "dim"), console.short_name(node.task, module), (again, "dim"))
 
 
-def _write_picture(roots: Sequence[luigi.Task], form: str, out: str | None) -> None:
+def _write_picture(roots: Sequence[luigi.Task], select: str | None, form: str, out: str | None) -> None:
     from nectar.actions.pictures import picture
 
     if form == "png" and out is None and sys.stdout.isatty():
         raise errors.UsageError("a terminal cannot show a PNG", hint="name a file: `-o graph.png`")
-    made = picture(*roots)
+    made = picture(*roots, select=select)
     raw = {"svg": made.svg, "mmd": made.mermaid, "dot": made.dot}[form]().encode() if form != "png" else made.png()
     if out is None:
         sys.stdout.buffer.write(raw)
@@ -122,8 +151,9 @@ def _write_picture(roots: Sequence[luigi.Task], form: str, out: str | None) -> N
 
 @click.command(cls=TaskCommand, context_settings=CONTEXT)
 @console.json_option
+@select_option
 @task_arguments
-def explain(as_json: bool, chain: str, task: str, words: tuple[str, ...]) -> None:
+def explain(as_json: bool, select: str | None, chain: str, task: str, words: tuple[str, ...]) -> None:
     """Say why each task would run: what changed, from what to what, and how to silence it."""
     from nectar.actions.explain import explain as make
     from nectar.actions.resolve import tasks_of
@@ -131,7 +161,7 @@ def explain(as_json: bool, chain: str, task: str, words: tuple[str, ...]) -> Non
     if asks_for_help(settings.current(), chain, task, words):
         return
     roots = tasks_of(settings.current(), chain, task, words)
-    found = make(*roots)
+    found = make(*roots, select=select)
     if as_json:
         console.print_json([one.to_json() for one in found])
         return

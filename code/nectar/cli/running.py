@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 import luigi
 
-from nectar import settings
+from nectar import errors, settings
 from nectar.cli import console
 from nectar.cli.progress import Progress
 from nectar.cli.signals import stopping
-from nectar.cli.words import CONTEXT, TaskCommand, asks_for_help, task_arguments
+from nectar.cli.words import (
+    CONTEXT,
+    TaskCommand,
+    asks_for_help,
+    preset_option,
+    select_option,
+    tag_of,
+    task_arguments,
+)
 from nectar.errors import ExitCode
 from nectar.execution.outcome import Event, EventKind, RunResult, StepStatus
 from nectar.recording.capture import Echo
@@ -25,7 +35,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=TaskCommand, context_settings=CONTEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line; the last is the result.")
-@click.option("--workers", "-w", default=1, show_default=True, metavar="N", help="Tasks at work at the same time.")
+@click.option("--workers", "-w", type=int, metavar="N", help="Tasks at work at the same time; 1 by default.")
 @click.option("--executor", metavar="NAME", help="Who carries tasks out: `inline`, `processes` or `luigi`.")
 @click.option("--scheduler-url", metavar="URL", help="The luigid of `--executor luigi`.")
 @click.option("--force", is_flag=True, help="Make TASK again, although it is complete.")
@@ -34,10 +44,13 @@ if TYPE_CHECKING:
 @click.option("--fail-fast", is_flag=True, help="Begin nothing more after the first failure.")
 @click.option("--echo", is_flag=True, help="Also show what tasks print; it is in their logs in any case.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but what went wrong.")
+@select_option
+@preset_option
+@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="A tag of the run; repeatable.")
 @task_arguments
 def run(
     as_json: bool,
-    workers: int,
+    workers: int | None,
     executor: str | None,
     scheduler_url: str | None,
     force: bool,
@@ -46,6 +59,9 @@ def run(
     fail_fast: bool,
     echo: bool,
     quiet: bool,
+    select: str | None,
+    preset: str | None,
+    tags: tuple[str, ...],
     chain: str,
     task: str,
     words: tuple[str, ...],
@@ -56,31 +72,66 @@ def run(
     after `--and`. A task that fails stops what needs it and nothing else; Ctrl-C lets what is at work end, a second
     one stops it.
     """
-    from nectar.actions.resolve import tasks_of
     from nectar.actions.run import Options
     from nectar.cli.planning import print_plan
     from nectar.plans import Force, make_plan
 
     if asks_for_help(settings.current(), chain, task, words):
         return int(ExitCode.OK)
-    roots = tasks_of(settings.current(), chain, task, words)
     options = Options(
         executor=executor,
         scheduler_url=scheduler_url,
         force=Force.ALL if force_all else Force.ROOTS if force else Force.NOTHING,
-        workers=workers,
+        workers=1 if workers is None else workers,
         fail_fast=fail_fast,
+        tags=_tags(tags),
         echo=Echo.STDERR if echo else Echo.NO,
         source="cli",
+        select=select,
+        preset=preset,
     )
+    roots, options = _wanted(options, workers, chain, task, words)
     if dry_run:
-        made = make_plan(roots, options.force).plan
+        made = make_plan(roots, options.force, options.select).plan
         print_plan(made, type(roots[0]).__module__, everything=False, as_json=as_json)
         return int(ExitCode.OK)
-    return carry_out(roots, options, f"run {_again(roots[0], chain, task, words)}", as_json=as_json, quiet=quiet)
+    own = [word for name, text in (("--select", select), ("--preset", preset)) if text for word in (name, text)]
+    command = " ".join(("run", *map(shlex.quote, own), _again(roots[0], chain, task, words)))
+    return carry_out(roots, options, command, as_json=as_json, quiet=quiet)
 
 
-def carry_out(roots: list[luigi.Task], options: Options, command: str, *, as_json: bool, quiet: bool) -> int:
+def _tags(texts: tuple[str, ...]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for name, value in map(tag_of, texts):
+        if tags.setdefault(name, value) != value:
+            raise errors.UsageError(f"the tag `{name}` is given twice", hint="a run has one value for each tag")
+    return tags
+
+
+def _wanted(
+    options: Options, workers: int | None, chain: str, task: str, words: tuple[str, ...]
+) -> tuple[Sequence[luigi.Task], Options]:
+    """Return the tasks that are to be made, and the options with what the preset sets; `workers` as it was given."""
+    if options.preset is None:
+        from nectar.actions.resolve import tasks_of
+
+        return tasks_of(settings.current(), chain, task, words), options
+    from nectar.actions.wanted import task_with_preset
+
+    given = {f"tags.{name}": f"--tag {name}={value}" for name, value in options.tags.items()}
+    named = (("executor", options.executor), ("workers", workers), ("select", options.select))
+    given |= {name: f"--{name} {value}" for name, value in named if value is not None}
+    root, preset = task_with_preset(settings.current(), chain, task, words, options.preset, given)
+    return [root], replace(
+        options,
+        executor=preset.executor or options.executor,
+        workers=preset.workers or options.workers,
+        select=preset.select if preset.select is not None else options.select,
+        tags={**preset.tags, **options.tags},
+    )
+
+
+def carry_out(roots: Sequence[luigi.Task], options: Options, command: str, *, as_json: bool, quiet: bool) -> int:
     """Carry a run out, show how it goes, and return its exit code; `command` is what would run it again."""
     from nectar.actions.run import runner_for
 
@@ -101,11 +152,12 @@ def carry_out(roots: list[luigi.Task], options: Options, command: str, *, as_jso
         stopping(runner_for(roots, progress.listen, options)) as runner,
     ):
         result = runner.execute()
-    _print_summary(result, roots, module, command, quiet=quiet)
+    shown = roots if options.select is None else [result.tasks[ref] for ref in result.ends if ref in result.tasks]
+    _print_summary(result, shown, module, command, quiet=quiet)
     return int(result.exit_code)
 
 
-def _print_summary(result: RunResult, roots: list[luigi.Task], module: str, command: str, *, quiet: bool) -> None:
+def _print_summary(result: RunResult, roots: Sequence[luigi.Task], module: str, command: str, *, quiet: bool) -> None:
     for step in result.steps:
         if step.status is StepStatus.BLOCKED:
             console.line(("blocked ", "bad"), console.short_name(step.task, module), f": {step.error}", err=True)

@@ -52,6 +52,31 @@ def quiet(complete: _Complete) -> _Complete:
     return guarded  # type: ignore[return-value]
 
 
+def tag_of(text: str) -> tuple[str, str]:
+    """Return the name and the value of `NAME=VALUE`.
+
+    Raises:
+        UsageError: for any other text.
+    """
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise errors.UsageError(f"`{text}` is no tag", hint="give it as NAME=VALUE")
+    return name, value
+
+
+def select_option(command: _Command) -> _Command:
+    """Add `--select` to a command."""
+    words = "Only what WHAT names: `Class`, `type/chain/Class`, `Class(param=value)`, patterns, between commas. "
+    words += "A `*` before or behind a name adds all upstream or downstream of it, each `+` one level."
+    return click.option("--select", "-s", metavar="WHAT", help=words)(command)
+
+
+def preset_option(command: _Command) -> _Command:
+    """Add `--preset` to a command."""
+    words = "What a preset of the chain sets: parameters, selection, tags, executor; `nectar list` shows them."
+    return click.option("--preset", metavar="NAME", help=words)(command)
+
+
 def asks_for_help(current: Settings, chain: str, task: str, words: tuple[str, ...]) -> bool:
     """Print a task's parameters where that is what its words ask for."""
     from nectar.chain.catalog import describe

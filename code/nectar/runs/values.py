@@ -183,6 +183,12 @@ class NewRun:
     root_id: str | None = None  #: of the run with which the repetitions began
     priority: int = 0  #: higher ones are taken from the queue first
 
+    @property
+    def select(self) -> str | None:
+        """What alone is made of the roots' graph, None: all that is missing."""
+        select = self.options.get("select")
+        return select if isinstance(select, str) else None
+
     def to_json(self) -> dict[str, Any]:
         """Return the run as a JSON value."""
         return {

@@ -5,11 +5,9 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-import luigi
-
 from nectar import errors, settings
 from nectar.actions.history import opened
-from nectar.actions.rerun import task_of_root, tasks_again
+from nectar.actions.rerun import Again, again, task_of_root
 from nectar.actions.run import Options, runner_for
 from nectar.errors import ExitCode
 from nectar.execution.outcome import Event
@@ -26,7 +24,7 @@ def carry_out(new: NewRun) -> int:
     journal = Journal(settings.current().journals_dir, new.id)
     journal.state(RunState.STARTING)
     try:
-        tasks = _tasks(new)
+        asked = _asked(new)
     except (errors.NectarError, KeyboardInterrupt) as error:
         stopped = isinstance(error, KeyboardInterrupt)
         journal.state(
@@ -45,20 +43,22 @@ def carry_out(new: NewRun) -> int:
         run_id=new.id,
         parent_id=new.parent_id,
         root_id=new.root_id,
+        select=asked.select,
+        only=asked.only,
     )
     try:
-        return int(runner_for(tasks, _nobody, options).execute().exit_code)
+        return int(runner_for(asked.tasks, _nobody, options).execute().exit_code)
     except errors.NectarError as error:  # it is in the journal
         return int(type(error).exit_code)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
 
 
-def _tasks(new: NewRun) -> list[luigi.Task]:
+def _asked(new: NewRun) -> Again:
     if new.options.get("failed") and new.parent_id is not None:
         with opened(settings.current()) as books:
-            return tasks_again(settings.current(), books, books.run(new.parent_id), failed=True)
-    return [task_of_root(settings.current(), new, root) for root in new.roots]
+            return again(settings.current(), books, books.run(new.parent_id), failed=True)
+    return Again(tuple(task_of_root(settings.current(), new, root) for root in new.roots), new.select)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

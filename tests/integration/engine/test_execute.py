@@ -327,7 +327,7 @@ def test_a_preset_that_is_not_there_or_not_right_says_so():
     assert caught.value.hint == "did you mean `daily`?"
     with pytest.raises(errors.PresetInvalid) as caught_too:
         nectar.execute(ReportTask, preset="odd")
-    assert "the preset `odd` sets `dya`, and `ReportTask` has no such parameter" in caught_too.value.message
+    assert "the preset `odd` sets `dya`, which `ReportTask` does not have" in caught_too.value.message
     assert caught_too.value.hint == "did you mean `day`?"
     with pytest.raises(errors.InvalidParameters, match="`day` cannot be `soon`"):
         nectar.execute(ReportTask, preset=nectar.Preset("soon", params={"day": "soon"}))
