@@ -1,10 +1,15 @@
-"""Only what is selected is made, by the command line; presets and tags name what is wanted often."""
+"""Only what is selected is made, by the command line and over HTTP; presets and tags name what is wanted often."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "servers")]
+from nectar_server import serving  # noqa: E402
 
 # a -> b, a -> c, b -> f, f -> h, and all of them -> end: arrows point downstream
 BRANCHES = """
@@ -213,3 +218,36 @@ def test_tags_are_of_the_run_and_wrong_ones_are_refused(branches):
     assert "team=red, x=a=b" in branches.nectar("runs", "--tag", "team=red").out
     branches.nectar("run", "--tag", "team", CHAIN, "ATask").failed(2, "`team` is no tag", "NAME=VALUE")
     branches.nectar("run", "--tag", "a=1", "--tag", "a=2", CHAIN, "ATask").failed(2, "`a` is given twice")
+
+
+def test_over_http_a_header_selects_for_plan_graph_and_post(branches):
+    with serving(branches.root) as server:
+        header = {"Nectar-Select": "+CTask"}
+        plan = server.ask("GET", f"/api/plan/{CHAIN}/EndTask?n=3", headers=header).data
+        assert (plan["selected"], plan["counts"]["run"]) == (2, 2)
+        graph = server.ask("GET", f"/api/graph/{CHAIN}/EndTask?n=3", headers=header).data
+        assert [node["task"].rpartition(".")[2] for node in graph["nodes"]] == ["ATask(n=3)", "CTask(n=3)"]
+        posted = server.ask("POST", f"/api/chains/{CHAIN}/EndTask?n=3", headers=header).data
+        assert posted["complete"] is False and posted["target"].startswith("chains/etl/branch_chain/EndTask/")
+        run = server.ended(posted["run_id"])
+        assert (run["state"], run["options"]["select"]) == ("SUCCESS", "+CTask")
+        assert made(branches) == "ac"
+        status = server.ask("GET", posted["status_url"].removeprefix(server.url))
+        assert status.status == 404, "the selection made other tasks than this"
+
+        refused = server.ask("POST", f"/api/chains/{CHAIN}/EndTask", headers={"Nectar-Select": "CTsk"})
+        assert (refused.status, refused.json["code"]) == (400, "selection-invalid")
+        assert "did you mean `CTask`?" in refused.json["hint"]
+        missing = server.ask("GET", f"/api/plan/{CHAIN}/EndTask?n=3", headers={"Nectar-Select": "FTask"})
+        assert (missing.status, missing.json["code"]) == (409, "upstream-missing")
+        posted = server.ask("POST", f"/api/chains/{CHAIN}/EndTask?n=3", headers={"Nectar-Select": "FTask"}).data
+        run = server.ended(posted["run_id"])
+        assert run["state"] == "FAILURE" and "BTask(n=3)" in run["error"]
+        status = server.ask("GET", posted["status_url"].removeprefix(server.url)).data
+        assert status["job_status"] == "FAILED" and "BTask(n=3)" in status["error"]["message"]
+
+        made_by_hand = branches.nectar("run", "--select", "*BTask", CHAIN, "EndTask", "--n", "3")
+        assert made_by_hand.code == 0 and made(branches) == "b"
+        again = server.ask("POST", f"/api/runs/{posted['run_id']}/rerun", body={}).data
+        assert server.ended(again["id"])["options"]["select"] == "FTask"
+        assert made(branches) == "f"

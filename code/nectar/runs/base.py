@@ -113,7 +113,8 @@ class Queue(Protocol):
     def enqueue(self, new: NewRun, *, most: int | None = None) -> Run:
         """Put a run into the queue and return it; or return the one that makes its only root's target, or waits to.
 
-        A run that repeats another one joins none. A run of this id is returned as it is, as by `create`.
+        A run that repeats another one joins none, and two join only with the same selection. A run of this id is
+        returned as it is, as by `create`.
 
         Raises:
             QueueFull: when `most` runs wait already.

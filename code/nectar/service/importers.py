@@ -129,7 +129,9 @@ class Importers:
         self._slots: OrderedDict[ChainName, _Slot] = OrderedDict()  # the one asked last comes last
         self._guard = threading.Lock()
 
-    def ask(self, ask: str, chain: ChainName, task: str, params: Mapping[str, str]) -> dict[str, Any]:
+    def ask(
+        self, ask: str, chain: ChainName, task: str, params: Mapping[str, str], select: str | None = None
+    ) -> dict[str, Any]:
         """Return the answer to a question; see `nectar.service.questions`.
 
         Raises:
@@ -139,7 +141,7 @@ class Importers:
         """
         if not (self._settings.root / chain.file).is_file():
             find_chain(self._settings.chains_dir, chain.path)
-        question = {"ask": ask, "chain": chain.path, "task": task, "params": dict(params)}
+        question = {"ask": ask, "chain": chain.path, "task": task, "params": dict(params), "select": select}
         raw = _receive(self._send(chain, json.dumps(question).encode("ascii")), time.monotonic() + self._answer_s)
         if raw is None:
             raise errors.NoAnswer(

@@ -1,6 +1,7 @@
 """Answer questions about the tasks of a chain, in a process that has imported it and lives for one answer.
 
-A question is a JSON object: `ask` says what (`task`, `plan` or `graph`), `chain`, `task` and `params` of which task.
+A question is a JSON object: `ask` says what (`task`, `plan` or `graph`), `chain`, `task` and `params` of which task,
+`select` which part of its graph.
 The answer is `{"answer": ...}`, or `{"error": ...}` with what `NectarError.to_json` gives.
 """
 
@@ -61,6 +62,10 @@ def _private(task: Any) -> set[str]:
 
 def _task(task: luigi.Task, question: Mapping[str, Any]) -> dict[str, Any]:
     """Return which target a task has, and whether it is complete, or where that is to be asked."""
+    if question["select"] is not None:
+        from nectar.selection import select  # late: most requests have none
+
+        select([task], question["select"])  # which raises where it means nothing: the run would only fail later
     root = root_of(task, identified=True)
     if root.path is None:
         raise _unidentified(task)
@@ -96,11 +101,11 @@ def _outputs(task: luigi.Task) -> tuple[list[str], bool]:
 
 
 def _plan(task: luigi.Task, question: Mapping[str, Any]) -> dict[str, Any]:
-    return plan(task).to_json()
+    return plan(task, select=question["select"]).to_json()
 
 
 def _graph(task: luigi.Task, question: Mapping[str, Any]) -> dict[str, Any]:
-    return graph(task).to_json()
+    return graph(task, select=question["select"]).to_json()
 
 
 _ANSWERS: Mapping[str, Callable[[luigi.Task, Mapping[str, Any]], dict[str, Any]]] = {

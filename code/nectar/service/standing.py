@@ -69,6 +69,8 @@ def standing(books: RunStore, address: Address, output: str) -> Standing:
             return Standing(JobStatus.RUNNING, run)
         if run.state is RunState.SUCCESS:
             if run in asked and all(step.path != address.path for step in books.steps(run.id)):
+                if run.new.select is not None:
+                    continue  # it made other tasks of the graph
                 return Standing(JobStatus.DONE, run)  # it has no files
             raise errors.TargetNotFound(f"the target `{address}` is not there any more", hint="ask for it again")
         fault = _fault(books, run, address, whole=run in asked)

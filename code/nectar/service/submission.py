@@ -39,26 +39,30 @@ def submit(
     task: str,
     params: Mapping[str, str],
     *,
+    select: str | None = None,
     request_key: str | None = None,
     most_waiting: int | None = None,
 ) -> Submitted:
     """See to it that a task's target is there, or is going to be; nothing is carried out here.
 
-    With a `request_key` the same request again has the same run, whatever became of that.
+    With `select` a run is queued in any case that makes what is selected of the task's graph; the task's own target may
+    be there or not. With a `request_key` the same request again has the same run, whatever became of that.
 
     Raises:
         ChainNotFound, TaskNotFound, ChainBroken, InvalidParameters: when there is no such task.
+        SelectionInvalid: when a clause of the selection cannot be read, or selects nothing.
         IdempotencyConflict: when the key was used for another request.
         QueueFull: when `most_waiting` runs wait already.
         RunStoreUnreachable, StoreUnreachable: when nobody can say what there is.
     """
-    answer = importers.ask("task", chain, task, params)
+    answer = importers.ask("task", chain, task, params, select)
     root = Root.from_json(answer["root"])
     output = (answer["outputs"] or [OUTPUT])[0]
     run_id = new_run_id()
     path = str(root.path)
     if request_key is not None:
-        digest = hashlib.sha256(json.dumps([chain.path, task, sorted(params.items())]).encode("ascii")).hexdigest()
+        said = [chain.path, task, sorted(params.items()), *([] if select is None else [select])]
+        digest = hashlib.sha256(json.dumps(said).encode("ascii")).hexdigest()
         run_id = books.idempotency(request_key, digest, run_id, at=utc_now())
         try:
             books.run(run_id)
@@ -66,7 +70,11 @@ def submit(
             pass  # the first time; or then it was complete, or another run was joined
         else:
             return Submitted(path, output, run_id, complete=False, joined=True)
-    new = NewRun(run_id, utc_now(), (root,), source="http", executor="inline", workers=1, options={"name": task})
+    options = {"name": task} | ({} if select is None else {"select": select})
+    new = NewRun(run_id, utc_now(), (root,), source="http", executor="inline", workers=1, options=options)
+    if select is not None:
+        run = books.enqueue(new, most=most_waiting)
+        return Submitted(path, output, run.id, complete=False, joined=run.id != run_id)
     if answer["complete"]:
         return Submitted(path, output, _made_by(books, new), complete=True, joined=False)
     if answer["complete"] is None:
@@ -75,6 +83,9 @@ def submit(
             return Submitted(path, output, found.record.run_id or None, complete=True, joined=False)
     run = books.enqueue(new, most=most_waiting)
     return Submitted(path, output, run.id, complete=False, joined=run.id != run_id)
+
+
+_KEPT = ("name", "select")  # options of a run that the one has which repeats it
 
 
 def submit_again(books: RunStore, told: Told, *, failed: bool, most_waiting: int | None = None) -> Run:
@@ -107,7 +118,7 @@ def submit_again(books: RunStore, told: Told, *, failed: bool, most_waiting: int
         source="http",
         executor="inline",
         workers=1,
-        options={name: value for name, value in old.new.options.items() if name == "name"} | {"failed": failed},
+        options={name: value for name, value in old.new.options.items() if name in _KEPT} | {"failed": failed},
         parent_id=old.id,
         root_id=old.new.root_id or old.id,
     )

@@ -80,12 +80,12 @@ def blueprint(service: Service) -> Blueprint:
     @routes.get("/api/plan/<chain_type>/<chain>/<task>")
     def plan(chain_type: str, chain: str, task: str) -> Response:
         name = _chain_name(service, chain_type, chain)
-        return answer(service.importers.ask("plan", name, task, values.parameters()))
+        return answer(service.importers.ask("plan", name, task, values.parameters(), values.selection()))
 
     @routes.get("/api/graph/<chain_type>/<chain>/<task>")
     def graph(chain_type: str, chain: str, task: str) -> Response:
         name = _chain_name(service, chain_type, chain)
-        return answer(service.importers.ask("graph", name, task, values.parameters()))
+        return answer(service.importers.ask("graph", name, task, values.parameters(), values.selection()))
 
     return routes
 
@@ -96,7 +96,7 @@ def _run(service: Service, chain: ChainName, task: str) -> Response:
         raise errors.UsageError(
             "the idempotency key cannot be one", hint=f"use 1 to {_LONGEST_KEY} characters that can be printed"
         )
-    params = values.parameters()
+    params, select = values.parameters(), values.selection()
     if service.supervisor.draining:
         raise errors.ServerBusy("the server is about to end, and takes no more runs", hint="ask the next one")
     submitted = submit(
@@ -105,6 +105,7 @@ def _run(service: Service, chain: ChainName, task: str) -> Response:
         chain,
         task,
         params,
+        select=select,
         request_key=key,
         most_waiting=service.settings.serve.waiting,
     )

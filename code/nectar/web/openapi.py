@@ -82,7 +82,7 @@ def _task_paths(chain: ChainDescription, task: TaskDescription) -> Document:
         "operationId": f"run.{operation}",
         "summary": task.doc or f"Make {task.name}",
         "tags": [chain.name.path],
-        "parameters": [*(one | {"required": False} for one in query), _IDEMPOTENCY],
+        "parameters": [*(one | {"required": False} for one in query), _SELECT, _IDEMPOTENCY],
         "requestBody": body,
         "responses": _responses("Submitted", 400, 409, 413, 415, 429, 503, 504),
     }
@@ -99,8 +99,8 @@ def _task_paths(chain: ChainDescription, task: TaskDescription) -> Document:
                 "operationId": f"{verb}.{operation}",
                 "summary": summary,
                 "tags": [chain.name.path],
-                "parameters": query,
-                "responses": _responses("Any", 400, 503, 504),
+                "parameters": [*query, _SELECT],
+                "responses": _responses("Any", 400, 409, 503, 504),
             }
         }
 
@@ -194,6 +194,13 @@ def _plain(operation: str, summary: str, *parameters: Document) -> Document:
     return path
 
 
+_SELECT = {
+    "name": values.SELECT,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "Only these tasks of the graph, as in `*CleanTask, LoadTask(day=3)+`.",
+}
 _IDEMPOTENCY = {
     "name": "Idempotency-Key",
     "in": "header",

@@ -43,6 +43,24 @@ def parameters() -> dict[str, str]:
     return texts
 
 
+SELECT = "Nectar-Select"  #: header: a query has a task's parameters, among which one may have any name
+
+
+def selection() -> str | None:
+    """Return the selection that a request brings in its header, None where it has none.
+
+    Raises:
+        UsageError: when it is no text in UTF-8.
+    """
+    text = request.headers.get(SELECT)
+    if text is None:
+        return None
+    try:
+        return text.encode("latin-1").decode("utf-8")  # WSGI gives the bytes of a header as Latin-1
+    except UnicodeError as error:
+        raise errors.UsageError(f"the header `{SELECT}` cannot be read", hint="send it in UTF-8") from error
+
+
 def options(known: Iterable[str]) -> dict[str, str]:
     """Return the options of a query, each of which may be given once.
 

@@ -54,6 +54,15 @@ def test_a_request_joins_a_run_that_came_by_another_way(books: RunStore) -> None
     assert books.enqueue(request("run-two")).id == "run-one"
 
 
+def test_requests_share_a_run_only_where_they_select_the_same_tasks(books: RunStore) -> None:
+    books.enqueue(request("run-all"))
+    some = {"options": {"select": "LoadTask"}}
+    assert books.enqueue(request("run-some", **some)).id == "run-some"
+    assert books.enqueue(request("run-again", **some)).id == "run-some"
+    assert books.enqueue(request("run-others", options={"select": "*LoadTask"})).id == "run-others"
+    assert books.enqueue(request("run-whole")).id == "run-all"
+
+
 def test_the_first_of_several_runs_for_a_target_is_joined(books: RunStore) -> None:
     books.create(request("run-b", created_at=moment(1)), RunState.RUNNING)
     books.create(request("run-a", created_at=moment(2)))

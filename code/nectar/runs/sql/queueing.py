@@ -30,7 +30,6 @@ _SAME = (
     .join(roots, roots.c.run_id == runs.c.id)
     .where(roots.c.path == bindparam("path"), runs.c.state.in_(_JOINED))
     .order_by(runs.c.created_at, runs.c.id)
-    .limit(1)
 )
 _COUNT_WAITING = select(func.count()).where(runs.c.state == RunState.QUEUED.value)
 _COUNT_ACTIVE = select(func.count()).where(runs.c.state.in_(_ACTIVE))
@@ -50,9 +49,10 @@ def enqueue(connection: Connection, new: NewRun, most: int | None) -> Run:
         return keeping.create(connection, new, RunState.QUEUED)
     path = new.roots[0].path if len(new.roots) == 1 and new.parent_id is None else None
     if path is not None:
-        joined = connection.execute(_SAME, {"path": path}).one_or_none()
-        if joined is not None:
-            return run_of(joined)
+        for row in connection.execute(_SAME, {"path": path}).all():
+            other = run_of(row)
+            if other.new.select == new.select:  # it makes the same part of the graph
+                return other
     if most is not None and connection.execute(_COUNT_WAITING).scalar_one() >= most:
         raise errors.QueueFull(f"{most} runs wait already", hint="ask again later")
     return keeping.create(connection, new, RunState.QUEUED)
