@@ -129,7 +129,7 @@ class Attempt:
 
         work = self.work
         with _disk(work.subject):
-            files = seal(self.staging.path, work.outputs, work.subject)
+            files = seal(self.staging.path, work.outputs, work.subject, unhashed_above=work.store.hashes_above)
         work.still_valid()
         record = Record(
             address=work.address,

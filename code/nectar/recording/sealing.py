@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import math
 import os
 import shutil
 import stat
@@ -19,8 +20,12 @@ _BLOCK = 1 << 20  # bytes
 _BESIDE = (PARAMS_NAME, ATTEMPT_NAME)
 
 
-def seal(folder: str, outputs: Sequence[str], subject: str) -> tuple[FileEntry, ...]:
+def seal(
+    folder: str, outputs: Sequence[str], subject: str, *, unhashed_above: float = math.inf
+) -> tuple[FileEntry, ...]:
     """Return every output file in a staging folder with its size and sha256, sorted by name.
+
+    Of a file of more than `unhashed_above` bytes the sha256 is empty: whoever reads it next finds it out.
 
     Files that some process still holds open for writing are replaced by a copy, so that a child left over cannot
     change what is published. What interrupted writes left is removed.
@@ -42,7 +47,7 @@ def seal(folder: str, outputs: Sequence[str], subject: str) -> tuple[FileEntry, 
     for name in names:
         path = f"{folder}/{name}"
         _end_writing(path, name, subject)
-        entries.append(FileEntry(name, name, *_close_for_ever(path)))
+        entries.append(FileEntry(name, name, *_close_for_ever(path, unhashed_above)))
     for log in os.listdir(f"{folder}/log"):
         _end_writing(f"{folder}/log/{log}", log, subject)
     return tuple(entries)
@@ -57,12 +62,14 @@ def digest_of(path: str) -> tuple[int, str]:
         os.close(descriptor)
 
 
-def _close_for_ever(path: str) -> tuple[int, str]:
+def _close_for_ever(path: str, unhashed_above: float) -> tuple[int, str]:
     """Take the right to write from a file, and return its size and sha256."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        os.fchmod(descriptor, mode & _NO_WRITING)  # a child left over may know its name
+        facts = os.fstat(descriptor)
+        os.fchmod(descriptor, stat.S_IMODE(facts.st_mode) & _NO_WRITING)  # a child left over may know its name
+        if facts.st_size > unhashed_above:
+            return facts.st_size, ""
         return _digest(descriptor)
     finally:
         os.close(descriptor)

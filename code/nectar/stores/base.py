@@ -72,7 +72,7 @@ class Finished:
     """An attempt that succeeded and waits to be published."""
 
     staging: Staging
-    record: Record  #: complete but for what only the store knows (objects, ETags)
+    record: Record  #: complete but for what only the store knows (objects, ETags, the sha256 of what is large there)
     replaces: str | None = None  #: version of the record that this one may replace; None: create only
     outputs: tuple[str, ...] = ()  #: what a target must have to be complete for this task
     recipe: Recipe | None = None  #: by which `recall` finds it again
@@ -278,6 +278,7 @@ class Store(Leasing, Clearing, Protocol):
     url: str  #: how the store is named in settings, messages and records
     of_one_process: bool  #: True where no other process sees what one has made
     checks_in_plans: bool  #: True where `inspect` costs little more than `present`
+    hashes_above: float  #: bytes; of a larger file `commit` finds out the sha256, since it reads it all the same
 
     def present(self, addresses: Iterable[Address]) -> set[Address]:
         """Return those addresses at which a record lies; a store that looks closer leaves out what is not complete.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import math
 import os
 import shutil
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -41,6 +42,7 @@ class LayeredStore:
     """One's own store over a shared one. See `nectar.stores.base.Store` for the promises."""
 
     checks_in_plans = False
+    hashes_above = math.inf
 
     def __init__(self, own: Store, shared: Store, publish: Publish) -> None:
         self.own, self.shared = own, shared

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import secrets
 import shutil
@@ -61,6 +62,7 @@ class LocalStore:
 
     of_one_process = False
     checks_in_plans = True
+    hashes_above = math.inf
 
     def __init__(
         self, root: str, *, durability: Durability = Durability.GROUP, attempts_kept: int = 10, url: str | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import io
+import math
 import os
 import shutil
 import tempfile
@@ -53,6 +54,7 @@ class MemoryStore:
 
     of_one_process = True
     checks_in_plans = True
+    hashes_above = math.inf
 
     def __init__(self, url: str = "memory://", *, attempts_kept: int = 10) -> None:
         self.url = url

@@ -60,6 +60,7 @@ class _Object:
 
     place: str  #: relative to the target
     etag: str
+    sha256: str
 
 
 def commit(
@@ -121,7 +122,7 @@ def _store(
         refused = []
         for (upload, place), answer in zip(waiting, answers, strict=True):
             if isinstance(answer, Stored):
-                stored[upload.name] = _Object(place, answer.etag)
+                stored[upload.name] = _Object(place, answer.etag, upload.content.sha256 or answer.sha256)
             else:
                 refused.append((upload, place))
         waiting = []
@@ -130,7 +131,7 @@ def _store(
         heads = yield [Head(f"{address.path}/{place}") for _, place in refused]
         for (upload, place), head in zip(refused, heads, strict=True):
             if isinstance(head, Found) and _is_ours(head, attempt, upload.content):
-                stored[upload.name] = _Object(place, head.etag)
+                stored[upload.name] = _Object(place, head.etag, upload.content.sha256)
             elif isinstance(head, Found) and place != upload.name:
                 raise errors.StoreUnreachable(
                     f"`{address}/{place}` is not what this attempt wrote, though the name is its own",
@@ -142,13 +143,18 @@ def _store(
 
 
 def _is_ours(found: Found, attempt: str, content: Content) -> bool:
-    """Say whether an object is the one that was put, and only the answer was lost."""
-    return found.metadata.get(ATTEMPT) == attempt and found.size == content.size
+    """Say whether an object is the one that was put, and only the answer was lost.
+
+    Whoever puts an object whose sha256 nobody knows has to find that out when its answer is lost.
+    """
+    return bool(content.sha256) and found.metadata.get(ATTEMPT) == attempt and found.size == content.size
 
 
 def _with_places(record: Record, stored: Mapping[str, _Object]) -> Record:
     files = tuple(
-        replace(entry, object=stored[entry.name].place, etag=stored[entry.name].etag) for entry in record.files
+        replace(entry, object=one.place, etag=one.etag, sha256=one.sha256)
+        for entry in record.files
+        for one in [stored[entry.name]]
     )
     outputs = {entry.name for entry in files}
     places = {name: one.place for name, one in stored.items() if name not in outputs and one.place != name}

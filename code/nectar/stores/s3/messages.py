@@ -20,7 +20,7 @@ class Content:
     """The bytes of an object: of a local file, or given."""
 
     size: int  #: bytes
-    sha256: str  #: 64 hex digits
+    sha256: str  #: 64 hex digits; empty of a file that is sent in parts: it is found out meanwhile
     path: str | None = None
     raw: bytes = b""  #: where there is no path
 
@@ -65,6 +65,7 @@ class Stored:
     """To Put: it is there, and ours."""
 
     etag: str  #: without quotes
+    sha256: str = ""  #: of what was sent, where the content did not say
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ from nectar.stores.s3 import clearing, presence, probe
 from nectar.stores.s3.cache import ObjectCache
 from nectar.stores.s3.clearing import QUARANTINE
 from nectar.stores.s3.client import S3Client
-from nectar.stores.s3.commit import ATTEMPTS, Upload, commit
+from nectar.stores.s3.commit import ATTEMPTS, MULTIPART_ABOVE, Upload, commit
 from nectar.stores.s3.holding import LeaseKeeper, S3Lease
 from nectar.stores.s3.messages import Content, Delete, Found, Get, Head, Put
 from nectar.stores.s3.reader import S3Reader
@@ -56,6 +56,7 @@ class S3Store:
 
     of_one_process = False
     checks_in_plans = False
+    hashes_above: float = MULTIPART_ABOVE
 
     def __init__(
         self, client: S3Client, cache: ObjectCache, work: str, *, attempts_kept: int = 10, lease_s: float = 30.0

@@ -11,6 +11,8 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from dataclasses import replace
+from typing import Any
 
 from nectar import errors
 from nectar.stores.s3.commit import MULTIPART_ABOVE
@@ -81,14 +83,14 @@ def put_large(connection: Connection, key: str, put: Put) -> Answer:
         return Refused()
     upload = connection.call("create_multipart_upload", Key=key, Metadata=dict(put.metadata))["UploadId"]
     try:
-        parts = _send_parts(connection, key, upload, put.content)
+        parts, sha256 = _send_parts(connection, key, upload, put.content)
         answer = _complete(connection, key, upload, parts, put)
     except BaseException:
         _abort(connection, key, upload)
         raise
     if isinstance(answer, Refused):
         _abort(connection, key, upload)
-    return answer
+    return replace(answer, sha256=sha256) if isinstance(answer, Stored) else answer
 
 
 def _part_size(size: int, part: int) -> int:
@@ -96,7 +98,8 @@ def _part_size(size: int, part: int) -> int:
     return max(part, -(-size // (_PARTS * MIB)) * MIB)
 
 
-def _send_parts(connection: Connection, key: str, upload: str, content: Content) -> list[dict[str, object]]:
+def _send_parts(connection: Connection, key: str, upload: str, content: Content) -> tuple[list[dict[str, object]], str]:
+    """Return the parts, and the sha256 of all that was sent."""
     live = connection.live()
     failed = threading.Event()
 
@@ -130,14 +133,15 @@ def _send_parts(connection: Connection, key: str, upload: str, content: Content)
                 except BaseException:
                     live.memory.give(length)
                     raise
-            if not failed.is_set() and (file.read(1) or digest.hexdigest() != content.sha256):
+            sha256 = digest.hexdigest()
+            if not failed.is_set() and (file.read(1) or content.sha256 not in ("", sha256)):
                 raise _changed(content)
     except BaseException:
         failed.set()
         raise
     finally:
         wait(sent)  # an upload is aborted when none of its parts is on the way any more
-    return [part for one in sent if (part := one.result())]
+    return [part for one in sent if (part := one.result())], sha256
 
 
 def _complete(connection: Connection, key: str, upload: str, parts: Sequence[dict[str, object]], put: Put) -> Answer:
@@ -150,15 +154,18 @@ def _complete(connection: Connection, key: str, upload: str, parts: Sequence[dic
             **condition(put.if_etag),
         )
     except Rejected as rejected:
-        if rejected.is_condition or (put.if_etag is not None and rejected.code == "NoSuchKey"):
+        is_refusal = rejected.is_condition or (put.if_etag is not None and rejected.code == "NoSuchKey")
+        if is_refusal and not rejected.repeated:
             return Refused()
-        if rejected.code != "NoSuchUpload":
+        if not is_refusal and rejected.code != "NoSuchUpload":
             raise
         # The request may have been repeated after its answer was lost: then the object is there, and ours.
-        found = connection.call("head_object", Key=key)
-        if found["ContentLength"] != put.content.size or found["Metadata"] != dict(put.metadata):
-            raise
-        return Stored(etag_of(found))
+        found = _head(connection, key)
+        if found and found["ContentLength"] == put.content.size and found["Metadata"] == dict(put.metadata):
+            return Stored(etag_of(found))
+        if is_refusal:
+            return Refused(repeated=True)
+        raise
     return Stored(etag_of(answer) or etag_of(connection.call("head_object", Key=key)))
 
 
@@ -215,13 +222,17 @@ def copy(connection: Connection, source: str, etag: str, destination: str, metad
 
 
 def _is_there(connection: Connection, key: str) -> bool:
+    return _head(connection, key) is not None
+
+
+def _head(connection: Connection, key: str) -> dict[str, Any] | None:
+    """Return what the server says of an object, None where there is none."""
     try:
-        connection.call("head_object", Key=key)
+        return connection.call("head_object", Key=key)
     except Rejected as rejected:
         if rejected.is_absent:
-            return False
+            return None
         raise
-    return True
 
 
 def _copy_large(
