@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,21 +146,21 @@ class NectarServer:
 
 
 @contextlib.contextmanager
-def serving(project: Any, *words: str, **environ: str) -> Iterator[NectarServer]:
+def serving(project: Any, *words: str, before: Sequence[str] = (), **environ: str) -> Iterator[NectarServer]:
     """Run `nectar serve --port 0` with these words more, and give the server once it answers.
 
-    `project` is its folder, or something that has it as `root`. `environ` holds variables beside those of this process,
-    of which none is Nectar's. The server's output is in its `log`. It ends with the block, or with this process; with
-    the block all that it started ends as well.
+    `project` is its folder, or something that has it as `root`. `before` holds the words of a command that becomes the
+    server. `environ` holds variables beside those of this process, of which none is Nectar's. The server's output is in
+    its `log`. It ends with the block, or with this process; with the block all that it started ends as well.
 
     Raises: NotStarted: with what the server said.
     """
     root = Path(project if isinstance(project, str | Path) else project.root)  # a path has a `root` as well
     mark = secrets.token_hex(16)
     # `env` goes to the folder, then becomes the server. Standard error is a file: nobody has to read it.
-    command = ["env", "-C", str(root), f"{_MARK}={mark}", str(COMMAND), "serve", "--port", "0", *words]
+    command = ["env", "-C", str(root), f"{_MARK}={mark}", *before, str(COMMAND), "serve", "--port", "0"]
     with tempfile.TemporaryDirectory(prefix="nectar-serve-", ignore_cleanup_errors=True) as folder:
-        process = Guarded(command, Path(folder), environment=environment(root, **environ))
+        process = Guarded([*command, *words], Path(folder), environment=environment(root, **environ))
         server = NectarServer(root, "", "", 0, process, mark)
         try:
             wait_until(lambda: process.ended or _serving(process) is not None, "the server listens")

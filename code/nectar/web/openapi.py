@@ -217,7 +217,13 @@ def _fixed_paths() -> Document:
     size = _option("limit", {"type": "integer", "minimum": 1, "maximum": 1000})
     filters = [
         _option("state", {"type": "string"}, "One of the states, or several between commas."),
-        *(_option(one, {"type": "string"}) for one in ("chain", "task", "source", "target", "key", "text", "page")),
+        _option("chain", {"type": "string", "pattern": "^[^/]+/[^/]+_chain$"}),
+        _option("target", _TARGET | {"pattern": "^chains/.+/[0-9a-f]{32}$"}),
+        _option("key", {"type": "string", "pattern": "^[0-9a-f]{32}$"}),
+        _option("source", {"type": "string", "pattern": "^[a-z]+$"}),
+        _option("text", {"type": "string", "maxLength": 1000}),
+        _option("task", {"type": "string"}, "As the runs tell it, with its parameters."),
+        _option("page", {"type": "string", "minLength": 1}, "The `next_page` of an answer to the same question."),
         _option("tag", {"type": "string", "pattern": "^[^:]+:.*$"}, "NAME:VALUE; may be given several times."),
         _option("since", {"type": "string", "format": "date-time"}),
         _option("until", {"type": "string", "format": "date-time"}),
@@ -238,14 +244,25 @@ def _fixed_paths() -> Document:
     return {
         "/api/chains": _get("chains", "List all chains, by type", "Any"),
         "/api/chains/{type}": _get("chains.type", "List the chains of a type", "Any", _part("type", _NAME)),
-        "/api/chains/{type}/{chain}": _get(
-            "chains.one", "Tell of a chain", "Any", _part("type", _NAME), _part("chain", _NAME), also=(500,)
-        ),
+        "/api/chains/{type}/{name}": _get(
+            "chains.one",
+            "Tell of a chain, or of a task that one chain of the type has",
+            "Any",
+            _part("type", _NAME),
+            _part("name", _NAME),
+            also=(500,),
+        )
+        | _run_by_type(),
         "/api/chainstatus": _get(
             "chainstatus",
             "Tell how it stands with a target",
             "Standing",
-            _option("chain", {"type": "string"}, "The target and its file, as the POST's `status_url` has it.", True),
+            _option(
+                "chain",
+                {"type": "string", "minLength": 1},
+                "The target and its file, as the POST's `status_url` has it.",
+                True,
+            ),
             also=(503,),
         ),
         "/api/runs": _get("runs", "List runs, newest first", "Any", *filters),
@@ -276,6 +293,18 @@ def _fixed_paths() -> Document:
         ),
         "/healthz": _get("healthz", "Tell whether the server is well", "Any"),
         "/metrics": _plain("metrics", "Give the numbers of the server, as Prometheus reads them"),
+    }
+
+
+def _run_by_type() -> Document:
+    return {
+        "post": {
+            "operationId": "run.by_type",
+            "summary": "Make a task that one chain of the type has, and no other; parameters as with its chain",
+            "parameters": [_part("type", _NAME), _part("name", _NAME), _IDEMPOTENCY],
+            "requestBody": {"required": False, "content": {"application/json": {"schema": {"type": "object"}}}},
+            "responses": _responses("Submitted", 409, 413, 415, 429, 500, 503, 504),
+        }
     }
 
 

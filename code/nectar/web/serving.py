@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import resource
 import secrets
 import signal
 import socket
@@ -27,6 +28,8 @@ from nectar.web.app import BODY_LIMIT, make_app
 from nectar.web.guard import HEADERS
 
 THREADS = 16  #: that answer requests; half of them may be taken by streams of events
+CONNECTIONS = 2000  #: open at the same time, where the system lets us have so many; others wait to be let in
+OTHER_FILES = 200  #: that are open beside them: the books, templates, what is served
 HEADER_LIMIT = 64 << 10  #: bytes of a request's line and headers
 LINGER_S = 5.0  #: seconds for which the rest of a refused request is read and ignored
 LINGER_BYTES = 100 << 20  #: of it, at most
@@ -165,7 +168,7 @@ def serve(
             port=port,
             threads=THREADS,
             ident=None,
-            connection_limit=2000,
+            connection_limit=_connections(),
             channel_timeout=20,
             asyncore_use_poll=True,
             max_request_body_size=BODY_LIMIT + 1,  # waitress refuses what is as large as this
@@ -200,6 +203,19 @@ def _behind(proxy: str | None) -> dict[str, Any]:
     if proxy is None:
         return {}
     return {"trusted_proxy": proxy, "trusted_proxy_headers": {"x-forwarded-proto", "x-forwarded-host"}}
+
+
+def _connections() -> int:
+    """Return for how many connections there is room, once this process may open as many files as it can be let.
+
+    Where connections took the last of them, nobody would be answered, nor a chain be found.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(min(CONNECTIONS, soft - OTHER_FILES), THREADS)
 
 
 def _port_of(server: Any) -> int:
