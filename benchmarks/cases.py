@@ -41,8 +41,8 @@ class Figure:
     work: str
     kind: str  #: one of `report.UNITS`
     cases: tuple[str, ...]
-    reach: float | None = None  #: at most
-    stretch: float | None = None  #: at most
+    reach: float | None = None  #: at most; of a rate at least
+    stretch: float | None = None  #: at most; of a rate at least
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,12 @@ UNITS = {
     "each": "requests a target",
     "flight": "requests in flight, mean",
     "most": "requests in flight, most",
+    "p50": "ms, of the median request",
+    "p99": "ms, 99 % of the requests",
+    "rate": "requests a second",
+    "cpu_ms": "ms of the server's CPU time a request",
 }
+MORE_IS_BETTER = frozenset({"rate"})  #: what has to reach its goals from below
 
 Row = tuple[str, ...]
 
@@ -34,6 +39,10 @@ _OF_A_SAMPLE: Mapping[str, Callable[[Mapping[str, float], int], float]] = {
     "requests": lambda sample, tasks: sample["requests"],
     "each": lambda sample, tasks: sample["requests"] / tasks,
     "flight": lambda sample, tasks: sample["waited_s"] / sample["seconds"],
+    "p50": lambda sample, tasks: sample["p50_s"] * 1e3,
+    "p99": lambda sample, tasks: sample["p99_s"] * 1e3,
+    "rate": lambda sample, tasks: tasks / sample["seconds"],
+    "cpu_ms": lambda sample, tasks: sample["cpu_s"] / tasks * 1e3,
 }
 
 
@@ -157,11 +166,13 @@ def _figure_row(one: dict[str, Any]) -> Row:
         UNITS[one["kind"]],
         _number(reach),
         _number(stretch),
-        _verdict(value, reach, stretch),
+        _verdict(value, reach, stretch, more=one["kind"] in MORE_IS_BETTER),
     )
 
 
-def _verdict(value: float, reach: float | None, stretch: float | None) -> str:
+def _verdict(value: float, reach: float | None, stretch: float | None, *, more: bool = False) -> str:
+    if more:
+        value, reach, stretch = -value, None if reach is None else -reach, None if stretch is None else -stretch
     if stretch is not None and value <= stretch:
         return "stretched"
     if reach is not None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import report
 from cases import Group, groups
+from http_cases import http_groups
 from measuring import HERE, PEERS, Bench, can_import, machine, peers_have_boto3
 from s3_cases import s3_groups
 from s3_server import s3_server, server_name
@@ -53,14 +54,18 @@ def _publish(measured: dict[str, Any], given: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--long", action="store_true", help="also what takes minutes: luigi's 5,000, 100,000 tasks, S3")
+    parser.add_argument(
+        "--long", action="store_true", help="also what takes minutes: luigi's 5,000, 100,000 tasks, S3, HTTP"
+    )
     parser.add_argument("--rounds", type=int, help="at most so many rounds (default 5; 3 with --long)")
     parser.add_argument(
         "--seconds",
         type=float,
         help=f"begin no round that would end later (default {BUDGET_S:.0f}; no limit with --long)",
     )
-    parser.add_argument("--only", metavar="TEXT", help="only groups whose title has this text; S3: those of S3")
+    parser.add_argument(
+        "--only", metavar="TEXT", help="only groups whose title has this text; S3, HTTP: those of these"
+    )
     parser.add_argument("--peers", metavar="PYTHON", help="an interpreter that has benchmarks/requirements.txt")
     parser.add_argument("--folder", type=Path, help="where to write; its disk is what is measured (default: .nectar/)")
     parser.add_argument("--keep", action="store_true", help="leave what was written there")
@@ -72,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     peers = _peers(given.peers)
-    every = [*groups(long=given.long, peers=peers is not None), *_s3_groups(given, peers)]
+    every = [*groups(long=given.long, peers=peers is not None), *_s3_groups(given, peers), *_http_groups(given)]
     chosen = [group for group in every if _is_wanted(group, given.only)]
     if not chosen:
         raise SystemExit(f"error: no group of benchmarks has `{given.only}` in its title")
@@ -105,6 +110,11 @@ def _s3_groups(given: argparse.Namespace, peers: str | None) -> list[Group]:
     if not with_boto3:
         _say("without gokart in S3: the peers' interpreter has no boto3")
     return s3_groups(server, peers=with_boto3)
+
+
+def _http_groups(given: argparse.Namespace) -> list[Group]:
+    """Return what is measured over HTTP: with `--long`, or where somebody asked for it by name."""
+    return http_groups() if given.long or (given.only or "").lower().startswith("http") else []
 
 
 def _is_wanted(group: Group, text: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import time
 
 import luigi
 
@@ -13,6 +14,14 @@ class OneTask(nectar.Task):
 
     def run(self):
         self.dump("one\n")
+
+
+class HeldTask(nectar.Task):
+    """Does not end by itself."""
+
+    def run(self):
+        while True:
+            time.sleep(60)
 
 
 class DatedTask(nectar.Task):
