@@ -210,6 +210,12 @@ class DescriptionNewer(DescriptionInvalid):
     code = "description-newer"
 
 
+class NoContainers(UsageError):
+    """A task is to run in a container, and nothing here runs containers."""
+
+    code = "no-containers"
+
+
 # Requests: what the server does not take.
 
 
@@ -378,6 +384,12 @@ class UnsafeOutput(TaskFailed):
     """A task left something in its output that is not a plain file."""
 
     code = "unsafe-output"
+
+
+class CommandFailed(TaskFailed):
+    """The command of a described task ended badly."""
+
+    code = "command-failed"
 
 
 class MissingInput(TaskFailed):

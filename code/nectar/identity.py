@@ -82,12 +82,19 @@ def datanectar_key(values: Mapping[str, str]) -> str:
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """Return every component in which two identity documents differ, in the order of reading."""
-    found: list[Change] = []
-    for component in ("task", "version", "outputs", "content"):
-        if old.get(component) != new.get(component):
-            found.append(Change(component, old.get(component), new.get(component)))
-    for component in ("params", "inputs"):
+    parts = ("params", "inputs")
+    known = ("task", "version", "outputs", "content")
+    others = sorted({*old, *new} - {*known, *parts})  # of a described task: what its spec has
+    found = [
+        Change(component, old.get(component), new.get(component))
+        for component in (*known, *others)
+        if old.get(component) != new.get(component)
+    ]
+    for component in parts:
         before, after = old.get(component, {}), new.get(component, {})
+        if not (isinstance(before, Mapping) and isinstance(after, Mapping)):  # of a described task, too
+            found += [Change(component, before, after)] if before != after else []
+            continue
         for name in sorted({*before, *after}):
             if before.get(name) != after.get(name):
                 found.append(Change(f"{component}.{name}", before.get(name), after.get(name)))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from nectar.cli.entry import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+DESCRIPTIONS = ROOT / "docs" / "descriptions.md"
 DOCUMENTS = sorted([README, *(ROOT / "docs").rglob("*.md")])
 CHAIN = Path("chains/food/basket_chain.py")
 TOLD = ("A first chain", "On disk", "Why did this run?")  #: the sections of the README that are one story
@@ -117,6 +119,19 @@ def test_the_readme_s_story_happens_as_it_is_told(project):
             found = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
             assert found == sorted(name for _, name, *_ in named)
     assert told >= 5
+
+
+def test_the_page_on_descriptions_happens_as_it_is_told(project):
+    shutil.copytree(ROOT / "chains" / "testchains", project.root / "chains" / "testchains")
+    script, *_ = FENCE.findall(DESCRIPTIONS.read_text("utf-8"))
+    (project.root / "words.py").write_text(script[1], "utf-8")
+    told = 0
+    for language, text in FENCE.findall(DESCRIPTIONS.read_text("utf-8")):
+        for command, said in steps(text) if language == "console" else ():
+            printed = project.answer(command)
+            assert matches(said, printed), f"$ {command}\n{printed}\nthe page says:\n{said}"
+            told += 1
+    assert told == 12
 
 
 def anchors(document: Path) -> set[str]:

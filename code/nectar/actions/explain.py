@@ -133,7 +133,8 @@ def _component(change: Change, step: PlanStep, prepared: Prepared, nearest: Reco
 
         now = requirements_of(prepared.tasks[step.ref]).get(path)
         name = repr(now) if now is not None else name
-    return ComponentChange(change.component, change.old, change.new, name, _SILENCE_CHANGE[kind])
+    silence = _SILENCE_CHANGE.get(kind, "the old value in the description makes the old target count again")
+    return ComponentChange(change.component, change.old, change.new, name, silence)
 
 
 def _drift(task: Task, record: Record | None) -> Iterable[PartChange]:

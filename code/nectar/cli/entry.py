@@ -17,6 +17,7 @@ from nectar.errors import ExitCode
 #: command -> where it is defined, and its line in `nectar --help`; nothing is imported before it is called
 COMMANDS = {
     "run": ("nectar.cli.running", "Make a task and all that it needs."),
+    "execute": ("nectar.cli.executing", "Carry out what a file describes."),
     "plan": ("nectar.cli.planning", "Say what a run would do, and do nothing."),
     "explain": ("nectar.cli.planning", "Say why each task would run."),
     "graph": ("nectar.cli.planning", "Draw what a task stands on."),

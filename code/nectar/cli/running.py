@@ -1,13 +1,14 @@
-"""`nectar run`."""
+"""`nectar run`, and what every command that carries something out has of it."""
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import luigi
@@ -33,71 +34,105 @@ if TYPE_CHECKING:
     from nectar.actions.run import Options
 
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line; the last is the result."),
+    click.option("--workers", "-w", type=int, metavar="N", help="Tasks at work at the same time; 1 by default."),
+    click.option("--executor", metavar="NAME", help="Who carries tasks out: `inline`, `processes` or `luigi`."),
+    click.option("--scheduler-url", metavar="URL", help="The luigid of `--executor luigi`."),
+    click.option("--force", is_flag=True, help="Make again what is asked for, although it is complete."),
+    click.option("--force-all", is_flag=True, help="Make that and all that it stands on again."),
+    click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing: `nectar plan`."),
+    click.option("--fail-fast", is_flag=True, help="Begin nothing more after the first failure."),
+    click.option("--echo", is_flag=True, help="Also show what tasks print; it is in their logs in any case."),
+    click.option("--quiet", "-q", is_flag=True, help="Say nothing but what went wrong."),
+    click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="A tag of the run; repeatable."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a person wants something to be carried out."""
+
+    options: Options
+    workers: int | None  #: as they were given
+    as_json: bool
+    quiet: bool
+    dry_run: bool
+
+
+def run_options(command: _Command) -> _Command:
+    """Add the options of a run to a command, which is given them as one `wish`."""
+
+    @functools.wraps(command)
+    def gather(**given: Any) -> Any:
+        from nectar.actions.run import Options
+        from nectar.plans import Force
+
+        force, force_all = given.pop("force"), given.pop("force_all")
+        workers = given.pop("workers")
+        options = Options(
+            executor=given.pop("executor"),
+            scheduler_url=given.pop("scheduler_url"),
+            force=Force.ALL if force_all else Force.ROOTS if force else Force.NOTHING,
+            workers=1 if workers is None else workers,
+            fail_fast=given.pop("fail_fast"),
+            tags=_tags(given.pop("tags")),
+            echo=Echo.STDERR if given.pop("echo") else Echo.NO,
+            source="cli",
+        )
+        wish = Wish(options, workers, *(given.pop(name) for name in ("as_json", "quiet", "dry_run")))
+        return command(wish=wish, **given)
+
+    made: Any = gather
+    for option in reversed(_OPTIONS):
+        made = option(made)
+    return made  # type: ignore[no-any-return]
+
+
 @click.command(cls=TaskCommand, context_settings=CONTEXT)
-@click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line; the last is the result.")
-@click.option("--workers", "-w", type=int, metavar="N", help="Tasks at work at the same time; 1 by default.")
-@click.option("--executor", metavar="NAME", help="Who carries tasks out: `inline`, `processes` or `luigi`.")
-@click.option("--scheduler-url", metavar="URL", help="The luigid of `--executor luigi`.")
-@click.option("--force", is_flag=True, help="Make TASK again, although it is complete.")
-@click.option("--force-all", is_flag=True, help="Make TASK and all that it stands on again.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing: `nectar plan`.")
-@click.option("--fail-fast", is_flag=True, help="Begin nothing more after the first failure.")
-@click.option("--echo", is_flag=True, help="Also show what tasks print; it is in their logs in any case.")
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but what went wrong.")
+@run_options
 @select_option
 @preset_option
-@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="A tag of the run; repeatable.")
 @task_arguments
-def run(
-    as_json: bool,
-    workers: int | None,
-    executor: str | None,
-    scheduler_url: str | None,
-    force: bool,
-    force_all: bool,
-    dry_run: bool,
-    fail_fast: bool,
-    echo: bool,
-    quiet: bool,
-    select: str | None,
-    preset: str | None,
-    tags: tuple[str, ...],
-    chain: str,
-    task: str,
-    words: tuple[str, ...],
-) -> int:
+def run(wish: Wish, select: str | None, preset: str | None, chain: str, task: str, words: tuple[str, ...]) -> int:
     """Make TASK of CHAIN and all that it needs; what is complete is left as it is.
 
     CHAIN is a chain's name such as `etl/flights_chain`. The task's own parameters follow its name. More tasks follow
     after `--and`. A task that fails stops what needs it and nothing else; Ctrl-C lets what is at work end, a second
     one stops it.
     """
-    from nectar.actions.run import Options
-    from nectar.cli.planning import print_plan
-    from nectar.plans import Force, make_plan
-
     if asks_for_help(settings.current(), chain, task, words):
         return int(ExitCode.OK)
-    options = Options(
-        executor=executor,
-        scheduler_url=scheduler_url,
-        force=Force.ALL if force_all else Force.ROOTS if force else Force.NOTHING,
-        workers=1 if workers is None else workers,
-        fail_fast=fail_fast,
-        tags=_tags(tags),
-        echo=Echo.STDERR if echo else Echo.NO,
-        source="cli",
-        select=select,
-        preset=preset,
-    )
-    roots, options = _wanted(options, workers, chain, task, words)
-    if dry_run:
-        made = make_plan(roots, options.force, options.select).plan
-        print_plan(made, type(roots[0]).__module__, everything=False, as_json=as_json)
-        return int(ExitCode.OK)
+    wish = replace(wish, options=replace(wish.options, select=select, preset=preset))
+    roots, options = _wanted(wish, chain, task, words)
     own = [word for name, text in (("--select", select), ("--preset", preset)) if text for word in (name, text)]
-    command = " ".join(("run", *map(shlex.quote, own), _again(roots[0], chain, task, words)))
-    return carry_out(roots, options, command, as_json=as_json, quiet=quiet)
+    return fulfil(
+        replace(wish, options=options),
+        roots,
+        lambda: " ".join(("run", *map(shlex.quote, own), _again(roots[0], chain, task, words))),
+    )
+
+
+def fulfil(wish: Wish, roots: Sequence[luigi.Task], command: Callable[[], str]) -> int:
+    """Carry a run out as it was wished, or only say what would be done; return the exit code.
+
+    `command` gives what would run it again.
+    """
+    from nectar.cli.planning import print_plan
+    from nectar.plans import make_plan
+
+    if wish.dry_run:
+        made = make_plan(roots, wish.options.force, wish.options.select).plan
+        print_plan(made, _module_of(roots[0]), everything=False, as_json=wish.as_json)
+        return int(ExitCode.OK)
+    return carry_out(roots, wish.options, command(), as_json=wish.as_json, quiet=wish.quiet)
+
+
+def _module_of(root: luigi.Task) -> str:
+    """Return what everybody knows of the tasks' names: the root's name without its class and parameters."""
+    return repr(root).partition("(")[0].rpartition(".")[0]
 
 
 def _tags(texts: tuple[str, ...]) -> dict[str, str]:
@@ -108,10 +143,9 @@ def _tags(texts: tuple[str, ...]) -> dict[str, str]:
     return tags
 
 
-def _wanted(
-    options: Options, workers: int | None, chain: str, task: str, words: tuple[str, ...]
-) -> tuple[Sequence[luigi.Task], Options]:
-    """Return the tasks that are to be made, and the options with what the preset sets; `workers` as it was given."""
+def _wanted(wish: Wish, chain: str, task: str, words: tuple[str, ...]) -> tuple[Sequence[luigi.Task], Options]:
+    """Return the tasks that are to be made, and the options with what the preset sets."""
+    options = wish.options
     if options.preset is None:
         from nectar.actions.resolve import tasks_of
 
@@ -119,7 +153,7 @@ def _wanted(
     from nectar.actions.wanted import task_with_preset
 
     given = {f"tags.{name}": f"--tag {name}={value}" for name, value in options.tags.items()}
-    named = (("executor", options.executor), ("workers", workers), ("select", options.select))
+    named = (("executor", options.executor), ("workers", wish.workers), ("select", options.select))
     given |= {name: f"--{name} {value}" for name, value in named if value is not None}
     root, preset = task_with_preset(settings.current(), chain, task, words, options.preset, given)
     return [root], replace(
@@ -135,7 +169,7 @@ def carry_out(roots: Sequence[luigi.Task], options: Options, command: str, *, as
     """Carry a run out, show how it goes, and return its exit code; `command` is what would run it again."""
     from nectar.actions.run import runner_for
 
-    module = type(roots[0]).__module__
+    module = _module_of(roots[0])
     if as_json:
         stream = console.own_stream(sys.stdout)
 

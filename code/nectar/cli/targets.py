@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -102,10 +102,7 @@ def _print_record(record: Record, urls: dict[str, str]) -> None:
             console.line(f"  commit    {git['commit'][:12]}" + (", with uncommitted changes" if git["dirty"] else ""))
     if record.run_id:
         console.line(f"  run       {record.run_id}")
-    version = record.identity.get("version")
-    console.line(f"  task      {record.identity.get('task')}" + (f", version {version}" if version else ""))
-    for name, value in record.identity.get("params", {}).items():
-        console.line(f"            --{name.replace('_', '-')} {value}")
+    _print_identity(record.identity)
     for entry in record.inputs.values():
         console.line((f"  from      {entry.task}", "dim"))
     for file in record.files:
@@ -113,6 +110,19 @@ def _print_record(record: Record, urls: dict[str, str]) -> None:
         console.line((f"            {urls[file.name]}", "dim"))
     for name in record.foreign:
         console.line(f"  elsewhere {name}")
+
+
+def _print_identity(identity: Mapping[str, Any]) -> None:
+    params = identity.get("params")
+    if "task" not in identity or not isinstance(params, Mapping):  # of a described task: its spec
+        for name, value in identity.items():
+            if name != "inputs":
+                console.line(f"  {name:<9} {value}")
+        return
+    version = identity.get("version")
+    console.line(f"  task      {identity['task']}" + (f", version {version}" if version else ""))
+    for name, value in params.items():
+        console.line(f"            --{name.replace('_', '-')} {value}")
 
 
 @click.command(cls=TaskCommand, context_settings=CONTEXT)

@@ -115,7 +115,7 @@ def _gone(old: Mapping[str, Any], pairs: Mapping[str, str]) -> Iterator[tuple[st
 
 
 def _of_task(old: str, name: str, old_tasks: Mapping[str, Any], new_tasks: Mapping[str, Any]) -> Iterator[Change]:
-    if old != name:
+    if old != name and _class(old, {}) != _class(name, {}):  # otherwise its parameters say it
         yield Change("name", old, name)
     spec_before, spec_after = (
         {key: value for key, value in task.items() if key not in OF_TASKS} for task in (old_tasks[old], new_tasks[name])

@@ -170,7 +170,7 @@ class Attempt:
         Raises:
             StoreUnreachable: when the store cannot be written.
         """
-        text = "".join(traceback.format_exception(type(error), error, _without_our_frames(error)))
+        text = _text_of(error)
         last_line = text.strip().splitlines()[-1]
         document = {
             "path": self.work.address.path,
@@ -215,9 +215,14 @@ def _write(path: str, raw: bytes) -> None:
         file.write(raw)
 
 
-def _without_our_frames(error: BaseException) -> Any:
-    """Return the traceback from the first frame that is not Nectar's own: where the task's code begins."""
+def _text_of(error: BaseException) -> str:
+    """Return the traceback from the first frame that is not Nectar's own: where the task's code begins.
+
+    What Nectar itself says of a task with no code of its own on the way needs no traceback.
+    """
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         trace = trace.tb_next
-    return trace if trace is not None else error.__traceback__
+    if trace is None and isinstance(error, errors.NectarError):
+        return "".join(traceback.format_exception_only(type(error), error))
+    return "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))

@@ -62,6 +62,8 @@ class Task(luigi.Task, metaclass=TaskRegister):
     store_url: ClassVar[str | None] = None
     #: True for a task whose identity looks into a file
     reads_file: ClassVar[bool] = False
+    #: False for a task whose identity says all that it does: there is no code that could drift
+    has_code: ClassVar[bool] = True
 
     # By these a task tells of its progress; whoever runs it sets them on the instance for as long.
     set_tracking_url: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 import time
@@ -72,8 +73,10 @@ _known: weakref.WeakKeyDictionary[type, _Known] = weakref.WeakKeyDictionary()
 
 
 def _digest(cls: type, root: Path) -> CodeDigest | None:
-    from nectar.code_digest import code_digest  # late: it parses source, and many commands never ask
+    from nectar.code_digest import CodeDigest, code_digest  # late: it parses source, and many commands never ask
 
+    if not getattr(cls, "has_code", True):
+        return CodeDigest(hashlib.sha256().hexdigest(), {})
     found = code_digest(cls, root=root)
     if found is None:
         return None
