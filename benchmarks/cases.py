@@ -57,7 +57,7 @@ class Group:
 
 
 def groups(*, long: bool, peers: bool) -> list[Group]:
-    """Return everything that is measured; `long` adds what takes minutes, `peers` doit and gokart."""
+    """Return everything that is measured; `long` adds what takes minutes, `peers` doit, gokart and a la mode."""
     return [
         _instances(),
         _start(),
@@ -65,6 +65,7 @@ def groups(*, long: bool, peers: bool) -> list[Group]:
         _sink(peers=peers),
         _deep(long=long),
         _layered(long=long),
+        _described(peers=peers),
     ]
 
 
@@ -259,3 +260,28 @@ def _layered(*, long: bool) -> Group:
     ]
     ratio = Ratio(f"a plan of {n:,}, luigi's walk and exists", f"nectar layered-plan {n}", f"luigi layered-plan {n}")
     return Group("Layered: ten layers, ten requirements a task", tuple(cases), (ratio,), tuple(figures))
+
+
+def _described(*, peers: bool) -> Group:
+    sizes, few = (1_000, 10_000), 200
+    shapes = {"chain": "deep", "fan": "wide"}
+    cases = [
+        Case(f"nectar {shape} {n}", "description", action, n) for shape, action in shapes.items() for n in (few, *sizes)
+    ]
+    cases += [Case(f"nectar {shape} both", "description", f"{shapes[shape]}-both-ways", sizes[-1]) for shape in shapes]
+    ratios = []
+    if peers:
+        cases += [Case(f"a la mode {shape} {few}", "a_la_mode", action, few) for shape, action in shapes.items()]
+        ratios += [
+            Ratio(f"encode and hash a {shape} of {few}, a la mode", f"nectar {shape} {few}", f"a la mode {shape} {few}")
+            for shape in shapes
+        ]
+    figures = []
+    for shape in shapes:
+        names = tuple(f"nectar {shape} {n}" for n in sizes)
+        figures += [
+            Figure(f"encode and hash a {shape} of 10,000", "us", names[-1:]),
+            Figure("growth, 1,000 to 10,000", "exponent", names, 1.1),
+            Figure("read its bencode, check all ids, write it again", "us", (f"nectar {shape} both",)),
+        ]
+    return Group("Descriptions: tasks with specs and ids, nothing run", tuple(cases), tuple(ratios), tuple(figures))

@@ -23,7 +23,7 @@ from cases import Case, Group
 from s3_server import S3Server
 
 HERE = Path(__file__).resolve().parent
-PEERS = ("doit", "gokart")
+PEERS = ("doit", "gokart", "a_la_mode")
 OF_PEERS = (*PEERS, "gokart_s3")  #: the sides that the peers' interpreter runs
 
 Samples = dict[str, list[dict[str, float]]]  #: by case; one a pass, in the order of rounds

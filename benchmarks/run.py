@@ -127,7 +127,7 @@ def _peers(python: str | None) -> str | None:
         return python or sys.executable
     if python is not None:
         raise SystemExit(f"error: `{python}` has not what benchmarks/requirements.txt lists")
-    _say("without doit and gokart: see benchmarks/requirements.txt")
+    _say("without doit, gokart and a la mode: see benchmarks/requirements.txt")
     return None
 
 
