@@ -671,7 +671,8 @@ class Straight(Stage):
     def wait(self, timeout_s: float) -> None:
         pending, self.pending = self.pending, []
         for job in pending:
-            self.tell(Report(ReportKind.SUCCEEDED, job.ref, seconds=0.0001))
+            seconds, self.first_s = getattr(self, "first_s", self.nodes[0].seconds / 1e4), 0.0001
+            self.tell(Report(ReportKind.SUCCEEDED, job.ref, seconds=seconds))
 
     def at_work(self) -> list[AtWork]:
         return []
@@ -734,3 +735,9 @@ def test_every_task_is_handed_over_once_and_quick_ones_in_batches(shape):
     assert sorted(itertools.chain(*submits)) == list(range(1600))
     if shape is fan_of:
         assert len(submits) < 160
+
+
+def test_a_first_task_that_takes_long_does_not_keep_the_batches_small():
+    _, usual = effort(fan_of(1600))
+    _, slow = effort([Node(seconds=20_000.0), *fan_of(1600)[1:]])  # two seconds, and then a tenth of a millisecond each
+    assert len(slow) <= len(usual) + 20

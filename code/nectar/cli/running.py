@@ -103,9 +103,15 @@ def run(wish: Wish, select: str | None, preset: str | None, chain: str, task: st
     after `--and`. A task that fails stops what needs it and nothing else; Ctrl-C lets what is at work end, a second
     one stops it.
     """
+    from nectar.execution.choice import check, prepare
+
     if asks_for_help(settings.current(), chain, task, words):
         return int(ExitCode.OK)
     wish = replace(wish, options=replace(wish.options, select=select, preset=preset))
+    if preset is None:
+        check(wish.options)
+        if not wish.dry_run:
+            prepare(wish.options)  # what workers come from loads while the chain is imported
     roots, options = _wanted(wish, chain, task, words)
     own = [word for name, text in (("--select", select), ("--preset", preset)) if text for word in (name, text)]
     return fulfil(

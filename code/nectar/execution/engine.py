@@ -121,21 +121,23 @@ class Engine:
         started = now()
         planned = self._prepared.plan.to_make
         self._emit(EventKind.RUN_STARTED, planned=planned)
-        executor = self._executor = self._make_executor(self._hear)
-        if self._stopping:
-            executor.drain()
         at_once = True
         try:
             with running(self._run), _frozen():
                 with without_collection(keep=True):
-                    self._take_in(self._prepared)
+                    self._take_in(self._prepared)  # before workers are started: what they come from is still loading
+                executor = self._executor = self._make_executor(self._hear)
+                if self._stopping:
+                    executor.drain()
                 self._loop(executor)
             at_once = False
         except KeyboardInterrupt:
             self._interrupted = True
         finally:
-            executor.close(at_once=at_once)
-        self._read_inbox(executor)
+            if self._executor is not None:
+                self._executor.close(at_once=at_once)
+        if self._executor is not None:
+            self._read_inbox(self._executor)
         ordered = tuple(entry.result or self._give_up(entry) for entry in self._entries.values())
         self._emit(EventKind.RUN_ENDED)
         if self._listener_error is not None:
@@ -311,8 +313,10 @@ class Engine:
 
     def _succeed(self, entry: _Entry, report: Report) -> None:
         kind = type(entry.task)
-        known = self._seconds.get(kind)
-        self._seconds[kind] = report.seconds if known is None else 0.7 * known + 0.3 * report.seconds
+        known = self._seconds.get(kind, report.seconds)
+        # The first of a class pays for what is found out once: what is shorter counts for more than what is longer.
+        weight = 0.6 if report.seconds < known else 0.3
+        self._seconds[kind] = (1 - weight) * known + weight * report.seconds
         self._begin_event(entry)
         status = StepStatus.REUSED if report.reused else StepStatus.SUCCEEDED
         self._note(entry, status, seconds=report.seconds, logs=report.logs)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 import luigi
 
@@ -47,6 +47,11 @@ class Report:
     logs: str | None = None  #: place of the logs in the store
     reused: bool = False  #: of SUCCEEDED: the files of an earlier target were taken
     wanted: tuple[luigi.Task, ...] = ()  #: of YIELDED
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as the values alone: a data class asks itself for its fields, which takes longer than all else."""
+        facts = (self.seconds, self.error, self.code, self.hint, self.logs, self.reused, self.wanted)
+        return Report, (self.kind, self.ref, self.detail, *facts)
 
 
 Tell = Callable[[Report], None]

@@ -9,11 +9,13 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import luigi
@@ -24,6 +26,7 @@ from nectar.address import Address
 from nectar.execution.jobs import AtWork, Job, Report, ReportKind, Tell, now
 from nectar.execution.worker import Packed, Start, work
 from nectar.recording import leases
+from nectar.recording.provenance import git_state, known_git_state
 from nectar.recording.run import Run
 from nectar.stores import Store
 from nectar.task import Task, ground
@@ -44,6 +47,7 @@ class _Worker:
     busy: bool = False
     parked: dict[str, Job] = field(default_factory=dict)
     ready: bool = False  #: it has come so far as to ask for work
+    knows_git: bool = False  #: it was told what the engine found out of the project's repository
     killed_ref: str | None = None
     killed_because: str | None = None
     kill_at: float | None = None  #: when TERM is followed by KILL
@@ -129,6 +133,8 @@ class ProcessExecutor:
     def submit(self, jobs: Sequence[Job]) -> None:
         # Least of all one in which tasks are put aside: its death would cost these, too.
         worker = min((one for one in self._workers if one.ready), key=lambda one: (len(one.batch), len(one.parked)))
+        if not worker.knows_git:
+            self._tell_git(worker)
         packed = []
         for job in jobs:
             try:
@@ -147,8 +153,14 @@ class ProcessExecutor:
         worker.refs[number] = ref
         return number
 
+    def _tell_git(self, worker: _Worker) -> None:
+        """Spare a worker the question; where git has not answered yet, each worker asks when it has to know."""
+        for state in known_git_state(settings.current().root):
+            worker.knows_git = True
+            self._send(worker, "git", state)
+
     def _send(self, worker: _Worker, word: str, content: Any) -> None:
-        worker.busy = word != "drop"
+        worker.busy = word not in ("drop", "git")
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its death is noticed by its sentinel
             worker.pipe.send((word, content))
 
@@ -251,15 +263,22 @@ class ProcessExecutor:
 
 def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nectar.execution.worker", "nectar.task"])
+    context.set_forkserver_preload(["nectar.execution.worker", "nectar.task", "nectar.code_digest"])
     return context
 
 
 def warm_up() -> None:
-    """Start what workers come from, so that it loads luigi while the plan is made."""
+    """Start what workers come from, so that it loads luigi while the plan is made; git is asked meanwhile, too."""
     _context()
     with _without_main():
         forkserver.ensure_running()
+    asking = (settings.current().root, os.getpid())
+    if asking not in _asked:
+        _asked.add(asking)
+        threading.Thread(target=git_state, args=asking, name="nectar-git", daemon=True).start()
+
+
+_asked: set[tuple[Path, int]] = set()  #: the projects of whose repositories git was asked, by process
 
 
 def _start_process(process: Any) -> None:

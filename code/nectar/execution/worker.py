@@ -23,6 +23,7 @@ from typing import Any
 from nectar.execution.hands import Hands, last_line
 from nectar.execution.jobs import AtWork, Job, Report, ReportKind
 from nectar.recording import uses
+from nectar.recording.provenance import learn_git_state
 from nectar.recording.run import Run, running
 from nectar.settings import Settings, adopt
 
@@ -49,6 +50,10 @@ class Packed:
     number: int  #: of the attempt
     forced: bool
     raw: bytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as the values alone, as a `Report` does."""
+        return Packed, (self.serial, self.ref, self.number, self.forced, self.raw)
 
 
 def work(pipe: Connection, lifeline: Connection, at_work: Any, start: Start) -> None:
@@ -144,6 +149,9 @@ class _Worker:
                     self._hands.resume(ref)
                 elif word == "drop":
                     self._hands.drop(content)
+                    continue
+                elif word == "git":
+                    learn_git_state(start.settings.root, content)
                     continue
                 self._flush(done=True)
 

@@ -11,11 +11,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from nectar.records import Encoded
 
 GIT_TIMEOUT_S = 10.0
+
+GitState = Union[dict[str, Any], None]  #: `{"commit", "dirty"}`
 
 
 def provenance(root: Path) -> Encoded:
@@ -48,12 +50,31 @@ def _host(process: int) -> dict[str, Any]:
     return {"host": socket.gethostname(), "user": user, "process": process}
 
 
-@functools.lru_cache(maxsize=4)
-def git_state(root: Path, process: int) -> dict[str, Any] | None:
+def git_state(root: Path, process: int) -> GitState:
     """Return `{"commit", "dirty"}` of the project's folder, None where git or a repository is missing.
 
     `dirty` is None where git did not answer in time. `process` makes a long-lived parent's answer its own.
     """
+    if (root, process) not in _git_states:
+        _git_states[root, process] = _ask_git(root)
+    return _git_states[root, process]
+
+
+def known_git_state(root: Path) -> tuple[GitState, ...]:
+    """Return what this process knows of the project's repository, nothing where it has not asked yet."""
+    place = (root, os.getpid())
+    return (_git_states[place],) if place in _git_states else ()
+
+
+def learn_git_state(root: Path, state: GitState) -> None:
+    """Take from another process what it found out of the project's repository."""
+    _git_states[root, os.getpid()] = state
+
+
+_git_states: dict[tuple[Path, int], GitState] = {}  #: by project and process
+
+
+def _ask_git(root: Path) -> GitState:
     commit = _git(root, "rev-parse", "HEAD")
     if not commit:
         return None
