@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,26 +142,29 @@ def json_lines(document: Mapping[str, Any]) -> bytes:
 
     Python's fast encoder knows no indentation.
     """
-    written = io.BytesIO()  # pieces, so that a long document is in memory once
-    before = ""
-    written.write(b"{")
+    parts, before = ["{"], ""
+    written = io.BytesIO()
     for name, value in document.items():
-        written.write(f"{before}{_NAMES[name]}".encode("utf-8", "surrogatepass"))
-        for piece in _pieces(value):
-            written.write(piece.encode("utf-8", "surrogatepass"))
+        parts.append(before + _NAMES[name])
         before = ","
-    written.write(b"\n}\n")
+        if type(value) is dict and value and isinstance(next(iter(value.values())), InputEntry):
+            for some in _pieces(value):  # a long document is in memory once
+                parts.append(some)
+                written.write("".join(parts).encode("utf-8", "surrogatepass"))
+                parts.clear()
+        else:
+            parts.append(_encode(value))
+    parts.append("\n}\n")
+    written.write("".join(parts).encode("utf-8", "surrogatepass"))
     return written.getvalue()
 
 
-def _pieces(value: Any) -> Iterator[str]:
-    """Yield the text of a value; of a long mapping by its members, each of which may be an entry of a record."""
-    if not (isinstance(value, dict) and value and isinstance(next(iter(value.values())), InputEntry)):
-        yield _encode(value)
-        return
-    before = "{"
-    for name, entry in value.items():
-        yield f"{before}{_encode_text(name)}: {_encode_tree(entry.to_json())}"
+def _pieces(entries: Mapping[str, InputEntry]) -> Iterator[str]:
+    """Yield the text of many entries, some at a time."""
+    items, before = iter(entries.items()), "{"
+    while some := list(itertools.islice(items, 256)):
+        listed = [f"{_encode_text(name)}: {_encode_tree(entry.to_json())}" for name, entry in some]
+        yield before + ", ".join(listed)
         before = ", "
     yield "}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -18,7 +19,7 @@ import pytest
 
 from nectar import errors
 from nectar.recording import log_bounds
-from nectar.recording.capture import Echo, captured
+from nectar.recording.capture import Echo, captured, many_captures
 from nectar.recording.log_bounds import bound
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -269,7 +270,7 @@ def test_a_forked_child_that_returns_does_not_cut_the_log(logs):
 
 SLOW_CONSOLE = """
 import os, sys, time
-from nectar.recording.capture import Echo, captured
+from nectar.recording.capture import Echo, captured, many_captures
 log = sys.argv[1]
 with captured(log, log + ".err", Echo.SAME, 4 << 20):
     print("the beginning", flush=True)
@@ -314,6 +315,39 @@ def test_what_one_task_does_to_sys_stdout_is_over_with_it(logs, tmp_path):
         logs[0].unlink()
         assert sys.stdout is before
     assert (tmp_path / "spoilt").read_text() == "no line end"
+
+
+@contextlib.contextmanager
+def plain_logging():
+    """Let the root logger be meanwhile as it is where nobody set logging up, and return all levels that it gets."""
+    root, levels = logging.getLogger(), []
+    handlers, level, set_level = root.handlers[:], root.level, root.setLevel
+    root.handlers.clear()
+    root.setLevel(logging.WARNING)
+    root.setLevel = lambda wanted: (levels.append(wanted), set_level(wanted))
+    try:
+        yield levels
+    finally:
+        del root.setLevel
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def test_many_captures_set_the_level_once_and_each_has_its_messages(logs):
+    with plain_logging() as levels:
+        with many_captures():
+            for number in range(3):
+                with capture(logs):
+                    logging.getLogger("chains.a").info("message %d", number)
+        assert levels == [logging.INFO, logging.WARNING] and not logging.getLogger().handlers
+    assert re.findall(r"message \d", logs[1].read_text()) == ["message 0", "message 1", "message 2"]
+
+
+def test_a_level_that_a_task_sets_stays_after_many_captures(logs):
+    with plain_logging() as levels:
+        with many_captures(), capture(logs):
+            logging.getLogger().setLevel(logging.ERROR)
+        assert levels == [logging.INFO, logging.ERROR]
 
 
 def test_where_a_log_cannot_be_opened_all_is_as_before(logs, tmp_path):

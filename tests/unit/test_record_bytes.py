@@ -62,6 +62,14 @@ def test_a_record_is_read_as_it_was_written(
     assert parse(raw, ADDRESS) == made
 
 
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 1000])
+def test_a_record_with_many_inputs_is_read_as_it_was_written(count: int) -> None:
+    entry = InputEntry("\ud800", "path", None, {"out.txt": "0" * 64})
+    made = record(inputs={f"é{number}": entry for number in range(count)}, tags={"a": "b"})
+    assert json.loads(made.to_bytes().decode("utf-8", "surrogatepass")) == made.to_json()
+    assert parse(made.to_bytes(), ADDRESS) == made
+
+
 @given(documents, documents, st.sampled_from([None, 0, 1, 2]), st.booleans())
 def test_another_layout_of_the_same_json_is_read_alike(
     identity: dict[str, Any], provenance: dict[str, Any], indent: int | None, turned: bool

@@ -18,6 +18,7 @@ from nectar.address import Address
 from nectar.execution.ahead import Ahead
 from nectar.execution.jobs import AtWork, Job, Report, ReportKind, Tell, now
 from nectar.recording import leases
+from nectar.recording.capture import many_captures
 from nectar.recording.group import Group, grouped
 from nectar.stores import Store
 from nectar.task import Task
@@ -61,18 +62,22 @@ class Hands:
         try:
             if not self.stopping():
                 self._ahead.take(jobs)
-            for job in jobs:
-                if self.stopping():
-                    self.tell(Report(ReportKind.BUSY, job.ref))
-                    continue
-                self._begin(job)
-                if self._ended and (len(self._ended) >= MOST_IN_GROUP or now() - self._oldest > GROUP_SECONDS):
-                    self._commit()
+            with many_captures():
+                self._do_all(jobs)
         finally:
             try:
                 self._commit()
             finally:
                 self._ahead.end()
+
+    def _do_all(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            if self.stopping():
+                self.tell(Report(ReportKind.BUSY, job.ref))
+                continue
+            self._begin(job)
+            if self._ended and (len(self._ended) >= MOST_IN_GROUP or now() - self._oldest > GROUP_SECONDS):
+                self._commit()
 
     def resume(self, ref: str) -> None:
         """Go on with a job that yielded; all is told when this returns."""

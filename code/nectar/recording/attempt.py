@@ -86,12 +86,10 @@ class Attempt:
             if "/" in name:
                 os.makedirs(os.path.dirname(os.path.join(self.staging.path, name)), exist_ok=True)
 
-    @contextlib.contextmanager
-    def capturing(self) -> Iterator[None]:
+    def capturing(self) -> contextlib.AbstractContextManager[None]:
         """Let what is printed meanwhile go into the attempt's logs."""
         folder = self.staging.path
-        with captured(f"{folder}/{STDOUT_NAME}", f"{folder}/{STDERR_NAME}", self._run.echo):
-            yield
+        return captured(f"{folder}/{STDOUT_NAME}", f"{folder}/{STDERR_NAME}", self._run.echo)
 
     def take_over(self, earlier: Record) -> bool:
         """Take the files of an earlier target instead of making them; False where it is not any more what it was.

@@ -17,7 +17,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -337,8 +337,28 @@ def _root_handler() -> _RootHandler | None:
     handler.stream = sys.stderr
     level = root.level
     root.addHandler(handler)
-    root.setLevel(min(level, logging.INFO))
+    if level > logging.INFO:
+        root.setLevel(logging.INFO)
     return _RootHandler(handler, level)
+
+
+@contextlib.contextmanager
+def many_captures() -> Iterator[None]:
+    """Set the root logger up once for all captures that come meanwhile, where a program set up no logging.
+
+    Whenever its level changes all loggers forget what they know, which takes longer than all else of a capture.
+    """
+    root = logging.getLogger()
+    level = root.level
+    if root.handlers or level <= logging.INFO:
+        yield
+        return
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        if root.level == logging.INFO:  # a task may have set another
+            root.setLevel(level)
 
 
 @functools.lru_cache(maxsize=1)
@@ -354,7 +374,7 @@ def _remove_root_handler(added: _RootHandler | None) -> None:
         return
     root = logging.getLogger()
     root.removeHandler(added.handler)
-    if root.level == min(added.level, logging.INFO):  # the task itself may have set another
+    if added.level > logging.INFO == root.level:  # otherwise it was not changed, or the task itself has set another
         root.setLevel(added.level)
 
 
