@@ -63,6 +63,7 @@ def groups(*, long: bool, peers: bool) -> list[Group]:
         _start(),
         _wide(long=long, peers=peers),
         _sink(peers=peers),
+        _screen(),
         _deep(long=long),
         _layered(long=long),
         _described(peers=peers),
@@ -178,6 +179,10 @@ def _wide(*, long: bool, peers: bool) -> Group:
     luigi_sizes = ("luigi wide 500", "luigi wide 1000", *(("luigi wide 5000",) if long else ()))
     sizes = ["nectar wide 1000", "nectar wide 5000"]
     figures = [Figure("5,000 cold", "us", ("nectar wide 5000",))]
+    cases.append(Case("nectar unrecorded 5000", "nectar", "wide-unrecorded", 5_000, durability="group"))
+    ratios.append(
+        Ratio("5,000 cold, recording the run, not recording it", "nectar wide 5000", "nectar unrecorded 5000", 1.1)
+    )
     if long:
         cases.append(Case("nectar wide 100000", "nectar", "wide", 100_000, durability="group"))
         sizes.append("nectar wide 100000")
@@ -206,6 +211,20 @@ def _sink(*, peers: bool) -> Group:
         prepared += (Case("doit leaves", "doit", "wide", n, shared="doit-leaves"),)
     figures = (Figure("all leaves complete, the sink made", "us", ("nectar sink",)),)
     return Group(f"Wide, {n:,}, the sink alone", tuple(cases), tuple(ratios), figures, prepared)
+
+
+def _screen() -> Group:
+    n = 2_000
+    ways = {"wide": "quiet", "lines": "lines", "json": "json", "live": "live"}
+    return Group(
+        f"Showing a run of {n:,} while it runs, whole processes",
+        tuple(Case(f"screen {name}", "screen", action, n, durability="group") for action, name in ways.items()),
+        (
+            Ratio("live on a terminal, `--quiet`", "screen live", "screen quiet", 1.05),
+            Ratio("a line for each word, `--quiet`", "screen lines", "screen quiet", 1.05),
+            Ratio("`--json`, `--quiet`", "screen json", "screen quiet", 1.05),
+        ),
+    )
 
 
 def _deep(*, long: bool) -> Group:

@@ -11,7 +11,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "project"))
 
 import nectar
 from chains.load.shapes_chain import DatedTask, LeafTask, LinkTask, SinkTask, TopTask
+from nectar.execution.choice import Options, make_runner
 from nectar.plans import Action as Planned
+from nectar.plans import make_plan
+from nectar.plans.collection import without_collection
+from nectar.recording.capture import Echo
+from nectar.recording.run import new_run, running
+from nectar.recording.uses import Uses
 
 
 def _instantiate(order: Order) -> Action:
@@ -51,6 +57,23 @@ def _wide(order: Order) -> Action:
     return _run(SinkTask(tasks=order.tasks, turn=order.turn), order)
 
 
+def _wide_unrecorded(order: Order) -> Action:
+    """Do what `nectar.run` does, but for the history of the run."""
+    tasks = [SinkTask(tasks=order.tasks, turn=order.turn)]
+
+    def act() -> None:
+        run, uses = new_run(echo=Echo.NO), Uses()
+        with without_collection(keep=True), running(run), uses.counting():
+            prepared = make_plan(tasks)
+        runner = make_runner(prepared, tasks, run, lambda event: None, Options(echo=Echo.NO))
+        uses.begin()
+        with uses.counting():
+            expect(runner.execute().success, "the run failed")
+        uses.release()
+
+    return act
+
+
 def _deep(order: Order) -> Action:
     return _run(LinkTask(number=order.tasks - 1), order)
 
@@ -80,6 +103,7 @@ if __name__ == "__main__":
             "complete": _complete,
             "absent": _absent,
             "wide": _wide,  # cold in a fresh store; the sink alone where the leaves are there
+            "wide-unrecorded": _wide_unrecorded,
             "deep": _deep,
             "deep-plan": _deep_plan,
             "layered-plan": _layered_plan,

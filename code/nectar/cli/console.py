@@ -46,26 +46,31 @@ def own_stream(stream: TextIO) -> TextIO:
 def line(*parts: str | tuple[str, str], err: bool = False, stream: TextIO | None = None) -> None:
     """Write one line made of plain texts and `(text, style)` parts, to stdout, to stderr, or to a stream."""
     stream = stream or (sys.stderr if err else sys.stdout)
+    if all(isinstance(part, str) for part in parts) and not any("\x1b" in part for part in parts):
+        _write("".join(map(str, parts)), stream)  # a run may say two for each of its tasks
+        return
     tint = colours(stream)
     texts = []
     for part in parts:
         text, style = part if isinstance(part, tuple) else (part, "")
         texts.append(click.style(text, **_STYLES[style]) if tint and style else text)
-    _write("".join(texts), stream, tint)
+    text = "".join(texts)
+    _write(text if tint else click.unstyle(text), stream)
 
 
 def print_json(document: object) -> None:
     """Write one JSON document to stdout."""
-    _write(json.dumps(document, ensure_ascii=False, indent=2), sys.stdout, tint=False)
+    _write(json.dumps(document, ensure_ascii=False, indent=2), sys.stdout)
 
 
 class NobodyReads(Exception):
     """Whoever read the output has seen enough: `nectar list | head`."""
 
 
-def _write(text: str, stream: TextIO, tint: bool) -> None:
+def _write(text: str, stream: TextIO) -> None:
     try:
-        click.echo(text, file=stream, color=tint)
+        stream.write(f"{text}\n")
+        stream.flush()
     except BrokenPipeError as error:
         raise NobodyReads from error
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-REFRESH_PER_SECOND = 8
+REFRESH_PER_SECOND = 4  #: each takes some milliseconds, which tasks do not have
 SHOWN_TASKS = 8  #: of those at work
 
 
@@ -65,12 +65,12 @@ class Progress:
                     self._start()
             elif event.kind is EventKind.STEP_STARTED and event.task is not None:
                 self._at_work.setdefault(event.task, (time.monotonic(), ""))
-                self._say(f"run     {self._short(event.task)}")
+                self._say("run     ", event.task)
             elif event.kind in (EventKind.STEP_MESSAGE, EventKind.STEP_PROGRESS) and event.task is not None:
                 started, _ = self._at_work.get(event.task, (time.monotonic(), ""))
                 unit = " %" if event.kind is EventKind.STEP_PROGRESS else ""
                 self._at_work[event.task] = (started, f"{event.detail}{unit}")
-                self._say(f"        {self._short(event.task)}: {event.detail}{unit}")
+                self._say("        ", event.task, f": {event.detail}{unit}")
             elif event.kind is EventKind.STEP_ENDED and event.step is not None:
                 self._take_end(event)
 
@@ -80,8 +80,8 @@ class Progress:
         self._at_work.pop(step.task, None)
         if step.status in (StepStatus.SUCCEEDED, StepStatus.REUSED):
             self._ended += 1
-            word = "done  " if step.status is StepStatus.SUCCEEDED else "reused"
-            self._say(f"{word}  {self._short(step.task)}  {console.seconds_text(step.seconds)}")
+            word = "done    " if step.status is StepStatus.SUCCEEDED else "reused  "
+            self._say(word, step.task, f"  {console.seconds_text(step.seconds)}")
         elif step.status is StepStatus.FAILED:
             self._ended += 1
             self._failed += 1
@@ -105,9 +105,9 @@ class Progress:
                 head, tail = (line[:8], line[8:]) if line.startswith("failed") else ("", line)
                 console.line((head, "bad"), tail, stream=self._stream)
 
-    def _say(self, line: str) -> None:
+    def _say(self, word: str, task: str, more: str = "") -> None:
         if self._live is None and not self._quiet:
-            console.line(line, stream=self._stream)
+            console.line(word, self._short(task), more, stream=self._stream)
 
     def _short(self, task: str) -> str:
         return console.short_name(task, self._module)
