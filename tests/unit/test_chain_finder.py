@@ -140,7 +140,6 @@ def test_no_text_leads_out_of_the_chains_folder(chains_dir: Path, text: str) -> 
 @pytest.mark.parametrize(
     "file",
     ["etl/x_chain.py", "__pycache__/x_chain.py", "etl/folder_chain.py/x.py", "etl/deep/x_chain.py", "2x/x_chain.py"],
-    ["etl/x_chain.py", "__pycache__/x_chain.py", "etl/folder_chain.py/x.py", "etl/deep/x_chain.py", "2x/x_chain.py"],
 )
 def test_one_chain_is_found_by_its_name_exactly_where_all_are_found(chains_dir: Path, file: str) -> None:
     put(chains_dir, "etl/other_chain.py", file)
