@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from nectar import errors
 
 KEY_LENGTH = 32  #: hex digits
+LONGEST_PART = 255  #: bytes of a name between two slashes
+LONGEST_PREFIX = 900  #: bytes: S3 has room for 1,024 bytes, with the key and a file's name
 _KEY = re.compile(r"[0-9a-f]{32}")
 _PART = re.compile(r"[^\W\d]\w*")
+SHOWN = 500  #: characters of a wrong path that an error repeats
 RESERVED_NAMES = ("record.json", "params.txt", "attempt.json", "log")
 
 
@@ -34,16 +37,20 @@ class Address:
         """Return the address that `text` names; what follows the key (a file's name) is not looked at.
 
         Raises:
-            UnsafePath: for a path that is absolute, has `..`, or is no target's path at all.
+            UnsafePath: for a path that is absolute, has `..`, is longer than any, or is no target's path at all.
         """
         parts = text.strip().strip("/").split("/") if not text.startswith("/") else []
         for position, part in enumerate(parts):
             if position and _KEY.fullmatch(part):
-                return cls("/".join(parts[:position]), part)
-            if not _PART.fullmatch(part):
+                prefix = "/".join(parts[:position])
+                if len(prefix.encode("utf-8")) > LONGEST_PREFIX:
+                    break
+                return cls(prefix, part)
+            # A file system refuses longer names by an error, as if it could not be read.
+            if not _PART.fullmatch(part) or (len(part) > 63 and len(part.encode("utf-8")) > LONGEST_PART):
                 break
         raise errors.UnsafePath(
-            f"`{text}` is not the path of a target",
+            f"`{text[:SHOWN]}` is not the path of a target",
             hint="a target's path is `chains/<type>/<chain>/<Task>/<key>`, the key 32 hex digits",
         )
 

@@ -138,6 +138,9 @@ def paths_that_lead_away(target: str) -> dict[str, str]:
         "a URL": f"file:///{target}",
         "a host": f"//evil.example/{target}",
         "a tilde": f"~/{target}",
+        "a long part": target.replace("EchoTask", "E" * 256),
+        "a long part in bytes": target.replace("EchoTask", "\u65e5" * 100),
+        "many parts": "/".join(["chains"] * 800 + [key]),
         "wide digits": target[:-1] + "０",
     }
 
