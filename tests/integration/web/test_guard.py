@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from http.client import HTTPMessage
 from pathlib import Path
 
 import pytest
+from flask import Response
 from nectar_server import NectarServer, Reply, serving
 from web_answers import check_headers, check_refusal, check_well, raw_exchange, request_bytes, run_ids
+
+from nectar import settings
+from nectar.service.whole import Service
+from nectar.web.app import make_app
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 TASK = "/api/chains/web/echo_chain/EchoTask"
@@ -188,6 +194,31 @@ def test_debug_cannot_be_switched_on(project: Path) -> None:
         assert b"\n " not in server.get("/api/chains").raw  # in debug, Flask indents its JSON
         for path in ("/console", "/?__debugger__=yes&cmd=resource&f=style.css", "/debug"):
             check_refusal(server.get(path), 400, 404)
+
+
+def test_a_fault_of_the_servers_own_tells_nothing_but_its_id(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+
+    def fault() -> Response:
+        raise RuntimeError("a secret of the server")
+
+    service = Service(settings.load({"NECTAR_PROJECT": str(project)}, project))
+    try:
+        app = make_app(service)
+        app.add_url_rule("/fault", view_func=fault)
+        answer = app.test_client().get("/fault", base_url="http://localhost")
+    finally:
+        service.close()
+    headers = HTTPMessage()
+    for name, value in answer.headers.items():
+        headers[name] = value
+    document = check_refusal(Reply(answer.status_code, headers, answer.data), 500, code="internal")
+    assert "secret" not in answer.text and "RuntimeError" not in answer.text
+    (record,) = [one for one in caplog.records if one.exc_info]
+    assert record.exc_info is not None and "a secret of the server" in str(record.exc_info[1])
+    assert vars(record)["request_id"] == document["request_id"]
 
 
 def test_what_a_request_brings_cannot_forge_a_line_of_the_log(project: Path) -> None:
