@@ -63,6 +63,11 @@ class Guarded:
         """True when the server is no more."""
         return self._guard.poll() is not None
 
+    @property
+    def code(self) -> int | None:
+        """The server's exit code, or the number of the signal that ended it; None while it runs."""
+        return self._guard.poll()
+
     def said(self) -> str:
         """Return the last lines of the log."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
 
 from nectar import errors
 from nectar.records import utc_now
@@ -49,19 +48,20 @@ def cancel(books: RunStore, settings: Settings, run_id: str) -> Run:
 def _end(process: Process) -> None:
     """End a process, and those that it started: luigi's workers would go on, and publish."""
     below = descendants(process)
-    for number, patience_s in ((signal.SIGTERM, PATIENCE_S), (signal.SIGKILL, AFTER_KILL_S)):
-        if is_alive(process):
-            below += [one for one in descendants(process) if one not in below]
-            _signal(process, number)
-            _wait_for([process], patience_s)
-    for one in below:
-        _signal(one, signal.SIGKILL)
-    _wait_for(below, AFTER_KILL_S)
-
-
-def _wait_for(processes: Sequence[Process], patience_s: float) -> None:
-    until = time.monotonic() + patience_s
-    while any(map(is_alive, processes)) and time.monotonic() < until:
+    _signal(process, signal.SIGTERM)
+    until = time.monotonic() + PATIENCE_S
+    while is_alive(process) and time.monotonic() < until:
+        time.sleep(_LOOK_S)
+    _signal(process, signal.SIGSTOP)  # from now on it starts no more, and is still there to be asked what it started
+    until = time.monotonic() + AFTER_KILL_S
+    while left := [one for one in {*below, *descendants(process)} if is_alive(one)]:
+        for one in left:
+            _signal(one, signal.SIGKILL)
+        if time.monotonic() > until:
+            break  # in a system call that nothing interrupts
+        time.sleep(_LOOK_S)
+    _signal(process, signal.SIGKILL)
+    while is_alive(process) and time.monotonic() < until:
         time.sleep(_LOOK_S)
 
 

@@ -32,17 +32,27 @@ def is_alive(process: Process) -> bool | None:
 
 
 def descendants(process: Process) -> list[Process]:
-    """Return the children of a process of this host, and theirs, as they are now; none where the host does not say."""
+    """Return the children of a process of this host, theirs, and all of the session that it leads, as they are now.
+
+    Those of a session are found when their parents have ended, too, and the process itself. None where the host does
+    not say, or where another process has the number by now.
+    """
+    if start_of(process.pid) not in (None, process.start):
+        return []
     children: dict[int, list[int]] = {}
+    stack: list[int] = []
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):
             facts = fields(int(name)) if name.isdigit() else None
             if facts is not None:
                 children.setdefault(int(facts[1]), []).append(int(name))
-    found: list[int] = []
-    stack = list(children.get(process.pid, ()))
+                if int(facts[3]) == process.pid:
+                    stack.append(int(name))
+    stack += children.get(process.pid, ())
+    found = {process.pid: False}
     while stack:
         pid = stack.pop()
-        found.append(pid)
-        stack += children.get(pid, ())
-    return [Process(process.host, pid, start_of(pid)) for pid in found]
+        if pid not in found:
+            found[pid] = True
+            stack += children.get(pid, ())
+    return [Process(process.host, pid, start_of(pid)) for pid, below in found.items() if below]

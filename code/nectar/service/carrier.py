@@ -6,13 +6,18 @@ there, for people who look at processes.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
 
+_PR_SET_CHILD_SUBREAPER = 36  # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
+
 
 def main() -> int:
     """Carry the run out, and return the exit code."""
+    if sys.platform == "linux":  # what a task started and nobody waits for stays below: it is ended with the run
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.chdir(os.environ["NECTAR_PROJECT"])  # before luigi is imported, which looks for its configuration here
     from nectar.runs import NewRun
     from nectar.service.carrying import carry_out

@@ -10,7 +10,7 @@ from nectar.actions.history import opened
 from nectar.actions.rerun import Again, again, task_of_root
 from nectar.actions.run import Options, runner_for
 from nectar.errors import ExitCode
-from nectar.execution.outcome import Event
+from nectar.execution.outcome import Event, Runner
 from nectar.recording.capture import Echo
 from nectar.runs import Journal, NewRun, RunState
 
@@ -20,7 +20,8 @@ def carry_out(new: NewRun) -> int:
 
     What happens is written to the run's journal, this process first: so it can be seen whether it is there.
     """
-    signal.signal(signal.SIGTERM, _stop)
+    stop = _Stop()
+    signal.signal(signal.SIGTERM, stop)
     journal = Journal(settings.current().journals_dir, new.id)
     journal.state(RunState.STARTING)
     try:
@@ -47,7 +48,7 @@ def carry_out(new: NewRun) -> int:
         only=asked.only,
     )
     try:
-        return int(runner_for(asked.tasks, _nobody, options).execute().exit_code)
+        return int(stop.watched(runner_for(asked.tasks, _nobody, options)).execute().exit_code)
     except errors.NectarError as error:  # it is in the journal
         return int(type(error).exit_code)
     except KeyboardInterrupt:
@@ -61,8 +62,30 @@ def _asked(new: NewRun) -> Again:
     return Again(tuple(task_of_root(settings.current(), new, root) for root in new.roots), new.select)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+class _Stop:
+    """What SIGTERM does: it interrupts what is at work, once, and lets nothing more begin.
+
+    A task may swallow the interruption, as may a `requires()`; and whoever asks twice must not interrupt how the first
+    one is answered.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._runner: Runner | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        again, self._asked = self._asked, True
+        if self._runner is not None:
+            self._runner.drain()
+        if not again:
+            raise KeyboardInterrupt
+
+    def watched(self, runner: Runner) -> Runner:
+        """Return the run that is not to go on once somebody has asked."""
+        self._runner = runner
+        if self._asked:
+            runner.drain()
+        return runner
 
 
 def _nobody(event: Event) -> None:
