@@ -15,7 +15,7 @@ from nectar.runs import Attempt, Process, Run, RunState, RunStore, Step, is_aliv
 from nectar.settings import Settings
 
 SILENCE = timedelta(minutes=5)  #: after which a run on another host counts as crashed
-START = timedelta(seconds=15)  #: within which a process that a server started says that it carries the run out
+START = timedelta(seconds=15)  #: within which a process says that it carries a run out, and a server how it ended
 
 
 @contextlib.contextmanager
@@ -37,6 +37,9 @@ def opened(settings: Settings) -> Iterator[RunStore]:
 def note_the_dead(books: RunStore, settings: Settings) -> None:
     """Mark runs as crashed whose process is gone, or that were silent for too long on another host.
 
+    Those that were to be canceled are canceled then. Where the server that started the process is there, it knows best
+    how that ended, and is waited for.
+
     Raises:
         RunStoreUnreachable, RunStoreInvalid: when the books cannot be read.
     """
@@ -46,7 +49,10 @@ def note_the_dead(books: RunStore, settings: Settings) -> None:
     books.take_in(settings.journals_dir)  # it may have ended well since they were read
     for run_id, error in dead.items():
         with contextlib.suppress(errors.RunStateConflict):  # somebody else saw it, or it ended just now
-            if not books.run(run_id).state.final:
+            state = books.run(run_id).state
+            if state is RunState.CANCELING:
+                books.advance(run_id, RunState.CANCELED, at=utc_now(), error="it was canceled")
+            elif not state.final:
                 books.advance(run_id, RunState.CRASHED, at=utc_now(), error=error)
 
 
@@ -54,9 +60,10 @@ def _why_dead(run: Run) -> str | None:
     """Return why a run that somebody carries out counts as crashed, None where it does not."""
     here = socket.gethostname()
     silent_for = utc_now() - (run.heard_at or run.created_at)
-    if run.process is not None and run.process.host == here:
-        return "its process ended without a word" if is_alive(run.process) is False else None
     server = Process.read(run.server)
+    if run.process is not None and run.process.host == here:
+        waits = server is not None and bool(is_alive(server)) and silent_for < START
+        return "its process ended without a word" if is_alive(run.process) is False and not waits else None
     if run.process is None and server is not None and server.host == here:
         # Where the server ended, too, nobody starts the process that is to carry the run out.
         gone = is_alive(server) is False and silent_for > START

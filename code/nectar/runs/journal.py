@@ -75,6 +75,20 @@ class Journal:
     ) -> None:
         self.close()
 
+    def claim(self) -> bool:
+        """Make the file of a run that waited in a queue; False where it is there: another process carries the run out.
+
+        Of several processes that are started for one run so only one begins. Where the disk fails nobody is refused.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        except OSError as problem:
+            if self.path.exists():
+                return False
+            self._failed(self._writer, problem)
+        return True
+
     def create(
         self,
         new: NewRun,

@@ -11,6 +11,8 @@ import json
 import os
 import sys
 
+BEGUN_BEFORE = 75  #: the exit code of a process that came too late: another one carries the run out
+
 _PR_SET_CHILD_SUBREAPER = 36  # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
 
 

@@ -13,16 +13,19 @@ from nectar.errors import ExitCode
 from nectar.execution.outcome import Event, Runner
 from nectar.recording.capture import Echo
 from nectar.runs import Journal, NewRun, RunState
+from nectar.service.carrier import BEGUN_BEFORE
 
 
 def carry_out(new: NewRun) -> int:
-    """Carry a run out, and return its exit code, which is that of `nectar run`.
+    """Carry a run out, and return its exit code, which is that of `nectar run`, or BEGUN_BEFORE.
 
     What happens is written to the run's journal, this process first: so it can be seen whether it is there.
     """
     stop = _Stop()
     signal.signal(signal.SIGTERM, stop)
     journal = Journal(settings.current().journals_dir, new.id)
+    if not journal.claim():
+        return BEGUN_BEFORE
     journal.state(RunState.STARTING)
     try:
         asked = _asked(new)

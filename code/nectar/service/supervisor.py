@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,11 +21,15 @@ from nectar import errors
 from nectar.actions.cancel import cancel
 from nectar.actions.history import note_the_dead
 from nectar.records import utc_now
-from nectar.runs import NO_LIMITS, Filter, Limits, Process, Run, RunState, RunStore, is_alive, this_process
+from nectar.runs import NO_LIMITS, Filter, Journal, Limits, Process, Run, RunState, RunStore, is_alive, this_process
+from nectar.service.carrier import BEGUN_BEFORE
 from nectar.settings import Settings
 
 LOOK_S = 0.2  #: between two looks at the queue, the journals and the processes
 DEAD_S = 3.0  #: between two looks for runs that died without anybody seeing it
+CANCELS = 16  #: runs that are ended at the same time
+CANCELED_S = 20.0  #: within which the runs of a server that ends have to be canceled
+AT_ONCE_S = 2.0  #: for what a server is just doing, when it is to end at once
 TAIL = 500  #: characters of what a process printed before it died that are told
 
 _PACKAGES = Path(__file__).resolve().parents[2]  # the folder from which `nectar` was imported
@@ -42,14 +45,14 @@ class Supervisor:
         self._settings, self._books, self._at_once, self._limits = settings, books, at_once, limits
         self._name = str(this_process())
         self._children: dict[str, subprocess.Popen[bytes]] = {}  # by run id
-        self._canceling: dict[str, Future[Run]] = {}  # by run id
-        self._pool = ThreadPoolExecutor(4, "nectar-cancel")
+        self._canceling: dict[str, threading.Thread] = {}  # by run id
         self._news = threading.Event()
         self._draining = threading.Event()
+        self._taking = threading.Lock()  # held while a run is taken from the queue and started
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="nectar-supervisor", daemon=True)
         self._looked_for_dead_at = float("-inf")
-        self._adopted = 0  # runs at work that a server started which is there no more
+        self._orphans: list[Run] = []  # on this host, taken by servers that are there no more
         self._quiet_since = True  # nothing went wrong at the last look
 
     def start(self) -> None:
@@ -75,25 +78,29 @@ class Supervisor:
 
         What waits in the queue stays there, for the next server.
         """
-        self._draining.set()
         deadline = time.monotonic() + patience_s
+        self._draining.set()
+        if self._taking.acquire(timeout=patience_s):  # what is just being started is at work as well
+            self._taking.release()
         while self._children and time.monotonic() < deadline:
             self._done.wait(LOOK_S)
         for run_id in list(self._children):
             with contextlib.suppress(errors.NectarError):  # it has ended meanwhile
                 self._books.advance(run_id, RunState.CANCELING, at=utc_now())
         self.wake()
-        while self._children and self._thread.is_alive():
+        deadline = time.monotonic() + CANCELED_S
+        while self._children and self._thread.is_alive() and time.monotonic() < deadline:
             self._done.wait(LOOK_S)
+        if self._children:
+            log.warning("%d runs could not be canceled, and go on", len(self._children))
 
     def stop(self) -> None:
-        """End the thread; runs that are at work go on."""
+        """End the thread; runs that are at work go on, and the next server ends those that are to be canceled."""
         self._draining.set()
         self._done.set()
         self._news.set()
         if self._thread.is_alive():
-            self._thread.join()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+            self._thread.join(AT_ONCE_S)  # it may wait for the books
 
     def _work(self) -> None:
         while not self._done.is_set():
@@ -111,17 +118,37 @@ class Supervisor:
 
     def _look(self) -> None:
         self._books.take_in(self._settings.journals_dir)
+        self._reap()  # before others are asked about: how a child ended nobody else knows
         if time.monotonic() - self._looked_for_dead_at > DEAD_S:
             self._looked_for_dead_at = time.monotonic()
             note_the_dead(self._books, self._settings)
-            self._adopted = sum(map(_is_orphan, self._books.stale(utc_now(), timedelta(0))))
-        self._reap()
+            self._orphans = [run for run in self._books.stale(utc_now(), timedelta(0)) if _is_orphan(run)]
         self._cancel()
-        while not self.draining and len(self._children) + self._adopted < self._at_once:
-            run = self._books.claim(self._name, self._limits, now=utc_now())
-            if run is None:
-                return
-            self._begin(run)
+        with self._taking:
+            while not self.draining and self._has_room():
+                run = self._left_to_begin() or self._books.claim(self._name, self._limits, now=utc_now())
+                if run is None:
+                    return
+                self._begin(run)
+
+    def _has_room(self) -> bool:
+        self._orphans = [run for run in self._orphans if run.process is None or is_alive(run.process)]
+        adopted = [run for run in self._orphans if run.process is not None and run.id not in self._children]
+        return len(self._children) + len(adopted) < self._at_once
+
+    def _left_to_begin(self) -> Run | None:
+        """Return a run whose server did not live to start its process.
+
+        Should it have done so a moment before it died, or another server do so now, then only the first process that
+        makes the run's journal carries it out.
+        """
+        while waiting := [run for run in self._orphans if run.process is None and run.id not in self._children]:
+            self._orphans.remove(waiting[0])
+            run = self._books.run(waiting[0].id)
+            begun = run.state is not RunState.STARTING or run.process is not None
+            if not begun and not Journal(self._settings.journals_dir, run.id).path.exists():
+                return run
+        return None
 
     def _begin(self, run: Run) -> None:
         """Start the process of a run; where that cannot be, the run has crashed."""
@@ -155,12 +182,13 @@ class Supervisor:
         self._books.take_in(self._settings.journals_dir)
         for run_id in ended:
             run = self._books.run(run_id)
+            code = self._children[run_id].returncode
             if run.state is RunState.CANCELING:
                 run = self._books.advance(run_id, RunState.CANCELED, at=utc_now(), error="it was canceled")
-            elif not run.state.final:
-                error = self._ending(run_id, self._children[run_id].returncode)
-                run = self._books.advance(run_id, RunState.CRASHED, at=utc_now(), error=error)
-            log.info("run %s ended: %s %r", run_id, run.state.value, run.error or "")
+            elif not run.state.final and code != BEGUN_BEFORE:
+                run = self._books.advance(run_id, RunState.CRASHED, at=utc_now(), error=self._ending(run_id, code))
+            if run.state.final:
+                log.info("run %s ended: %s %r", run_id, run.state.value, run.error or "")
             del self._children[run_id]
             self._output_of(run_id).unlink(missing_ok=True)
 
@@ -176,17 +204,30 @@ class Supervisor:
 
     def _cancel(self) -> None:
         """End the processes of this host that belong to runs which are to be canceled."""
-        for run_id in [run_id for run_id, one in self._canceling.items() if one.done()]:
-            error = self._canceling.pop(run_id).exception()
-            if error is not None and not isinstance(error, errors.RunStateConflict):  # it had ended by itself
-                log.warning("a run could not be canceled, which is tried again: %s", error, extra={"run_id": run_id})
+        self._canceling = {run_id: thread for run_id, thread in self._canceling.items() if thread.is_alive()}
         for run in self._books.list(Filter(states=(RunState.CANCELING,)), 1000).rows:
-            if run.id in self._canceling:
+            if run.id in self._canceling or len(self._canceling) >= CANCELS:
                 continue
+            if run.id not in self._children and _has_server(run):
+                continue  # which ends it
             if run.process is not None and run.process.host == socket.gethostname() and is_alive(run.process):
-                self._canceling[run.id] = self._pool.submit(cancel, self._books, self._settings, run.id)
+                # A daemon: where the server ends at once, the next one goes on with it.
+                thread = threading.Thread(target=self._end, args=(run.id,), name="nectar-cancel", daemon=True)
+                self._canceling[run.id] = thread
+                thread.start()
             elif run.process is None and run.id in self._children:
                 self._children[run.id].kill()  # it has not begun with anything
+            elif run.process is None and _is_orphan(run) and Journal(self._settings.journals_dir, run.id).claim():
+                # From now on no process can begin with it.
+                self._books.advance(run.id, RunState.CANCELED, at=utc_now(), error="it was canceled before it began")
+
+    def _end(self, run_id: str) -> None:
+        try:
+            cancel(self._books, self._settings, run_id)
+        except errors.RunStateConflict:
+            pass  # it had ended by itself
+        except Exception:  # at the border of a thread, and tried again
+            log.exception("the run %s could not be canceled, which is tried again", run_id)
 
     def _output_of(self, run_id: str) -> Path:
         """Return the file of what a run's process prints beside its tasks: it is told where the process dies."""
@@ -194,6 +235,12 @@ class Supervisor:
 
 
 def _is_orphan(run: Run) -> bool:
-    """Say whether a run is carried out on this host, and the server that started it is gone."""
+    """Say whether a run was taken by a server of this host that is gone."""
     server = Process.read(run.server)
-    return server is not None and server.host == socket.gethostname() and is_alive(server) is False
+    return server is not None and is_alive(server) is False
+
+
+def _has_server(run: Run) -> bool:
+    """Say whether the server that took a run is there, as far as this host can know."""
+    server = Process.read(run.server)
+    return server is not None and is_alive(server) is not False

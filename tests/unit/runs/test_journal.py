@@ -51,6 +51,20 @@ def test_the_first_and_the_last_word_wait_for_the_disk_and_no_other_does(tmp_pat
         assert synced == ["run-one.jsonl"]
 
 
+def test_of_several_who_claim_a_journal_one_has_it(tmp_path: Path) -> None:
+    assert [Journal(tmp_path / "new", "run-1").claim() for _ in range(3)] == [True, False, False]
+    journal = Journal(tmp_path / "new", "run-1")
+    assert journal.state(RunState.SUCCESS)
+    assert len(read(journal)) == 1
+    journal.close()
+    assert not Journal(tmp_path / "new", "run-1").claim(), "whoever comes late, too"
+
+
+def test_where_the_disk_fails_nobody_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert Journal(tmp_path / "file", "run-1").claim()
+
+
 def test_lines_are_numbered_and_say_what_happened_and_when(tmp_path: Path) -> None:
     with Journal(tmp_path, "run-one") as journal:
         journal.create(NewRun("run-one", NOW), at=NOW)
