@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from nectar.settings import Settings
 
 ANSWER_S = 30.0  #: seconds that an answer may take
 MOST = 8  #: templates at the same time
+AT_ONCE = 8  #: questions about one chain at the same time: half of the server's threads
+STUCK_S = 1.0  #: after which a question counts as one that will not be answered soon
 IDLE_S = 600.0  #: seconds after which a template that nobody asks is ended
 QUARTER_S = 900  #: a template does not outlive it: `default=date.today()` is what the day was when it was imported
 PRECISE = ("minute", "second")  #: types of parameters whose defaults are too old in the same quarter of an hour
@@ -105,6 +107,15 @@ class _Template:
             os.close(answered)
         return answer
 
+    def leave(self) -> None:
+        """Ask nothing more: the process ends by itself when it has taken what it was asked before."""
+        self._control.close()
+
+    @property
+    def ended(self) -> bool:
+        """True when the process is gone."""
+        return self._process.poll() is not None
+
     def end(self) -> None:
         """End the process; children that are at an answer go on."""
         self._control.close()
@@ -119,6 +130,30 @@ class _Slot:
     def __init__(self) -> None:
         self.template: _Template | None = None
         self.guard = threading.Lock()
+        self.retired = False  # the place is for another chain now
+        self._room = threading.BoundedSemaphore(AT_ONCE)
+        self._begun: list[float] = []  # when the questions that are not answered yet were asked
+
+    @contextlib.contextmanager
+    def room(self, chain: ChainName) -> Iterator[None]:
+        """Take part in asking, without waiting for long: a chain that hangs must not keep all threads of the server.
+
+        Raises:
+            ServerBusy: when many questions about this chain wait for their answers already.
+        """
+        now = time.monotonic()
+        stuck = now - min(tuple(self._begun), default=now) > STUCK_S
+        if not self._room.acquire(blocking=not stuck, timeout=None if stuck else STUCK_S):
+            raise errors.ServerBusy(
+                f"{AT_ONCE} questions about `{chain.path}` have no answer yet",
+                hint="ask again later; what its tasks require, or import, may take long",
+            )
+        self._begun.append(now)
+        try:
+            yield
+        finally:
+            self._begun.remove(now)
+            self._room.release()
 
 
 class Importers:
@@ -128,6 +163,7 @@ class Importers:
         self._settings, self._most, self._answer_s = settings, most, answer_s
         self._slots: OrderedDict[ChainName, _Slot] = OrderedDict()  # the one asked last comes last
         self._guard = threading.Lock()
+        self._leaving: list[_Template] = []  # that may still take what they were asked
 
     def ask(
         self, ask: str, chain: ChainName, task: str, params: Mapping[str, str], select: str | None = None
@@ -138,11 +174,15 @@ class Importers:
             NectarError: the error that it ends with, of the class that it has there.
             ChainNotFound, ChainBroken: when there is no such chain, or it cannot be imported.
             NoAnswer: when the process ended, or took too long.
+            ServerBusy: when too many questions about this chain wait.
         """
         if not (self._settings.root / chain.file).is_file():
             find_chain(self._settings.chains_dir, chain.path)
         question = {"ask": ask, "chain": chain.path, "task": task, "params": dict(params), "select": select}
-        raw = _receive(self._send(chain, json.dumps(question).encode("ascii")), time.monotonic() + self._answer_s)
+        slot = self._slot(chain)
+        with slot.room(chain):
+            pipe = self._send(slot, chain, json.dumps(question).encode("ascii"))
+            raw = _receive(pipe, time.monotonic() + self._answer_s)
         if raw is None:
             raise errors.NoAnswer(
                 f"`{task}` of `{chain.path}` gave no answer within {self._answer_s:g} s",
@@ -162,24 +202,27 @@ class Importers:
     def close(self) -> None:
         """End all templates."""
         with self._guard:
-            slots = list(self._slots.values())
+            templates = [slot.template for slot in self._slots.values() if slot.template is not None] + self._leaving
             self._slots.clear()
-        _end_all(slots)
+        for template in templates:
+            template.end()
 
-    def _send(self, chain: ChainName, question: bytes) -> int:
-        slot = self._slot(chain)
-        with slot.guard:
-            if slot.template is not None and slot.template.is_current():
-                with contextlib.suppress(OSError):  # it ended a moment ago
-                    return slot.template.ask(question)
-            if slot.template is not None:
-                slot.template.end()
-                slot.template = None
-            slot.template = _Template(self._settings, chain, self._answer_s)
-            return slot.template.ask(question)
+    def _send(self, slot: _Slot, chain: ChainName, question: bytes) -> int:
+        """Send a question to the chain's template, a new one where need be; return the pipe of its answer."""
+        try:
+            with slot.guard:
+                if slot.template is not None and slot.template.is_current():
+                    with contextlib.suppress(OSError):  # it ended a moment ago
+                        return slot.template.ask(question)
+                self._let_go(slot)
+                slot.template = _Template(self._settings, chain, self._answer_s)
+                return slot.template.ask(question)
+        finally:
+            if slot.retired:
+                self._retire(slot)
 
     def _slot(self, chain: ChainName) -> _Slot:
-        """Return the place of a chain, and end templates that are idle, or too many."""
+        """Return the place of a chain, and let go templates that are idle, or too many."""
         limit = time.monotonic() - IDLE_S
         with self._guard:
             slot = self._slots.setdefault(chain, _Slot())
@@ -188,21 +231,32 @@ class Importers:
             surplus = others[: max(len(self._slots) - self._most, 0)]
             idle = [one for one in others if (made := self._slots[one].template) and made.used_at < limit]
             gone = [self._slots.pop(one) for one in dict.fromkeys([*surplus, *idle])]
-        _end_all(gone)
+        for one in gone:
+            self._retire(one)
         return slot
+
+    def _retire(self, slot: _Slot) -> None:
+        """Let the template of a place go; where somebody is just asking it, or importing, that one does."""
+        slot.retired = True
+        if slot.guard.acquire(blocking=False):
+            try:
+                self._let_go(slot)
+            finally:
+                slot.guard.release()
+
+    def _let_go(self, slot: _Slot) -> None:
+        """Leave a place's template to itself. It is not killed: another thread may have asked it a moment ago."""
+        template, slot.template = slot.template, None
+        with self._guard:
+            self._leaving = [one for one in self._leaving if not one.ended]  # which also waits for the processes
+            if template is not None:
+                template.leave()
+                self._leaving.append(template)
 
 
 def _has_precise_default(description: Mapping[str, Any]) -> bool:
     parameters = [one for task in description["tasks"] for one in task["parameters"]]
     return any(one["type"] in PRECISE and one["default"] is not None for one in parameters)
-
-
-def _end_all(slots: list[_Slot]) -> None:
-    for slot in slots:
-        with slot.guard:
-            if slot.template is not None:
-                slot.template.end()
-                slot.template = None
 
 
 def _start(root: Path, chain: ChainName, control: int, limit_s: float) -> subprocess.Popen[bytes]:
