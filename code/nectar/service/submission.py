@@ -71,7 +71,7 @@ def submit(
         else:
             return Submitted(path, output, run_id, complete=False, joined=True)
     options = {"name": task} | ({} if select is None else {"select": select})
-    new = NewRun(run_id, utc_now(), (root,), source="http", executor="inline", workers=1, options=options)
+    new = NewRun(run_id, utc_now(), (root,), source="http", workers=1, options=options)
     if select is not None:
         run = books.enqueue(new, most=most_waiting)
         return Submitted(path, output, run.id, complete=False, joined=run.id != run_id)
@@ -116,7 +116,7 @@ def submit_again(books: RunStore, told: Told, *, failed: bool, most_waiting: int
         id=new_run_id(),
         created_at=utc_now(),
         source="http",
-        executor="inline",
+        executor=None,  # as the tasks need it: who has a time limit is carried out by a worker that can be ended
         workers=1,
         options={name: value for name, value in old.new.options.items() if name in _KEPT} | {"failed": failed},
         parent_id=old.id,
