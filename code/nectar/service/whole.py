@@ -7,6 +7,8 @@ from nectar.service.importers import Importers
 from nectar.service.supervisor import Supervisor
 from nectar.settings import Settings
 
+BOOKS_S = 10.0  #: for which books that are locked or away are waited for: a request waits as long, and then says so
+
 
 class Service:
     """What answers for the chains of one project, and carries their runs out."""
@@ -18,7 +20,7 @@ class Service:
             RunStoreUnreachable, RunStoreInvalid, RunStoreNotSupported: when they cannot be opened.
         """
         self.settings = settings
-        self.books: RunStore = open_books(settings.run_store_url)
+        self.books: RunStore = open_books(settings.run_store_url, patience_s=BOOKS_S)
         self.books.take_in(settings.journals_dir)
         self.importers = Importers(settings)
         self.supervisor = Supervisor(settings, self.books, at_once=settings.serve.runs)
