@@ -12,10 +12,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LIMIT_S = 30.0
@@ -42,6 +43,7 @@ class Reader:
         self.environment = environment | {"PATH": path, "NECTAR_SERVE_PORT": "0", "NECTAR_SERVE_DRAIN_S": "1"}
         self.server: subprocess.Popen[str] | None = None
         self.done: list[str] = []  #: commands and scripts
+        self._log = threading.Thread()  # that reads what the server says
         self._known: dict[str, str] = {}  # what came, by what the page shows in its place
 
     def follow(self, page: str) -> None:
@@ -89,8 +91,8 @@ class Reader:
         finally:
             self.server.kill()
             self.server.wait(LIMIT_S)
-            assert self.server.stderr is not None
-            self.server.stderr.close()
+            if self._log.ident is not None:  # it has said where it answers
+                self._log.join(LIMIT_S)
 
     def _serve(self, count: int) -> str:
         """Start the server as the page has it, and return as many lines of what it says as the page shows."""
@@ -109,7 +111,14 @@ class Reader:
         found = re.search(r"http://127\.0\.0\.1:(\d+)", said)
         assert found, said
         self.environment["http_proxy"] = found[0]
+        self._log = threading.Thread(target=self._read_log, args=(self.server.stderr,), daemon=True)
+        self._log.start()
         return said.replace(found[1], str(PORT))
+
+    def _read_log(self, log: IO[str]) -> None:
+        """Take what the server goes on to say: it would wait for somebody who reads it."""
+        with log:
+            log.read()
 
     def _run(self, command: list[str]) -> str:
         done = subprocess.run(

@@ -17,13 +17,13 @@ pytest.register_assert_rewrite("story")
 
 from story import FENCE, Reader, matched  # noqa: E402
 
-from nectar import errors  # noqa: E402
+from nectar import errors, previews  # noqa: E402
 from nectar.chain import isolation  # noqa: E402
 from nectar.recording.log_bounds import LOG_LIMIT_BYTES  # noqa: E402
 from nectar.runs.sql import reading  # noqa: E402
 from nectar.service import importers, standing  # noqa: E402
 from nectar.settings import ServeSettings  # noqa: E402
-from nectar.web import app, chains, runs, serving, targets, values  # noqa: E402
+from nectar.web import app, chains, runs, serving, values  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
@@ -108,7 +108,9 @@ def test_every_setting_is_in_the_table_with_its_default():
     told = {}
     for names, _, default in table[1:end]:
         told |= dict(zip(re.findall(r"`(\w+)`", names), re.findall(r"`([^`]+)`", default), strict=True))
-    assert told == {name: json.dumps(value).strip('"') or '""' for name, value in asdict(ServeSettings()).items()}
+    # What is None in the settings is empty in the file.
+    default = {name: '""' if value is None else json.dumps(value) for name, value in asdict(ServeSettings()).items()}
+    assert told == default | {"host": ServeSettings().host}
 
 
 def test_every_limit_is_what_the_table_says():
@@ -126,7 +128,7 @@ def test_every_limit_is_what_the_table_says():
     assert told["answer of a chain's code, such as a plan"] == f"{isolation.ANSWER_LIMIT >> 20} MiB"
     assert told["`Idempotency-Key`"] == f"{chains._LONGEST_KEY} characters"
     assert told["runs of a page; events of an answer"] == f"{reading.LARGEST_PAGE}; {reading.MOST_EVENTS}"
-    assert told["rows of a preview; what it reads for them"].endswith(f"; {targets.LOOKED_AT >> 20} MiB")
+    assert told["rows of a preview; what it reads for them"].endswith(f"; {previews.LOOKED_AT >> 20} MiB")
     assert told["traceback behind `data.error`"] == f"{standing.TAIL} characters"
     assert told["a signed link"] == f"{standing.LINK_S} s"
     assert told["logs of an attempt"] == f"{LOG_LIMIT_BYTES >> 20} MiB"
