@@ -134,6 +134,25 @@ def test_the_page_on_descriptions_happens_as_it_is_told(project):
     assert told == 12
 
 
+def test_the_examples_of_selections_happen_as_they_are_told(project):
+    blocks = [Block(*one) for one in FENCE.findall((ROOT / "docs" / "selection.md").read_text("utf-8"))]
+    chain = project.root / "chains/food/dinner_chain.py"
+    scripts = told = 0
+    for block in blocks:
+        if block.language == "python" and not chain.exists():
+            chain.write_text(block.text, "utf-8")
+        elif block.language == "python":
+            (project.root / "script.py").write_text(block.text, "utf-8")
+            assert project.answer("python script.py") == "", block.text
+            scripts += 1
+        elif block.language == "console":
+            for command, said in steps(block.text):
+                printed = project.answer(command)
+                assert matches(said, printed), f"$ {command}\n{printed}\nthe page says:\n{said}"
+                told += 1
+    assert (scripts, told) == (2, 7)
+
+
 def anchors(document: Path) -> set[str]:
     """Return the anchors of a document's headings, as GitHub makes them."""
     text = FENCE.sub("", document.read_text("utf-8"))

@@ -13,6 +13,7 @@ from nectar import errors
 
 PACKAGE = "chains"
 SUFFIX = "_chain"
+PRESETS = "PRESETS"  #: under which a chain's module lists its presets
 NESTING = 3  #: folders below a type that are searched for chains which lie too deep: a data folder must stay cheap
 SHOWN = 100  #: characters of a wrong name that an error repeats
 

@@ -19,8 +19,7 @@ from nectar.chain.description import (
     PresetDescription,
     TaskDescription,
 )
-from nectar.chain.finder import ChainName
-from nectar.chain.presets import declared, texts
+from nectar.chain.finder import PRESETS, ChainName
 
 TASK_SUFFIX = "Task"
 _LIBRARIES = ("luigi", "nectar")  #: whose parameter classes have friendly names
@@ -83,6 +82,10 @@ def _presets(
     module: ModuleType, tasks: list[type[luigi.Task]]
 ) -> tuple[tuple[PresetDescription, ...], tuple[str, ...]]:
     """Return the presets of a chain, and what is wrong with them; a parameter has to be one of any of its tasks."""
+    if not hasattr(module, PRESETS):
+        return (), ()
+    from nectar.chain.presets import declared, texts  # late: most chains have none
+
     right, faults = declared(module)
     parameters = {name: parameter for task in reversed(tasks) for name, parameter in task.get_params()}
     described = []

@@ -8,9 +8,8 @@ from types import ModuleType
 from typing import Any
 
 from nectar import errors
+from nectar.chain.finder import PRESETS
 from nectar.errors import ParameterProblem
-
-DECLARED = "PRESETS"  #: the name in a chain's module under which its list of presets stands
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,14 @@ class Preset:
 
 def declared(module: ModuleType) -> tuple[list[Preset], list[str]]:
     """Return the presets of a chain's module that are right in themselves, and what is wrong with the others."""
-    listed = getattr(module, DECLARED, ())
+    listed = getattr(module, PRESETS, ())
     if not isinstance(listed, (list, tuple)):
-        return [], [f"`{DECLARED}` is a {type(listed).__name__}, not a list of presets"]
+        return [], [f"`{PRESETS}` is a {type(listed).__name__}, not a list of presets"]
     presets: dict[str, Preset] = {}
     faults: list[str] = []
     for number, one in enumerate(listed, 1):
         if not isinstance(one, Preset):
-            faults.append(f"number {number} of `{DECLARED}` is a {type(one).__name__}, not a `nectar.Preset`")
+            faults.append(f"number {number} of `{PRESETS}` is a {type(one).__name__}, not a `nectar.Preset`")
             continue
         found = faults_of(one)
         faults += found
@@ -83,10 +82,10 @@ def find_preset(module: ModuleType, chain: str, name: str) -> Preset:
     """
     presets, faults = declared(module)
     if faults:
-        raise invalid(faults, f"look at `{DECLARED}` of `{chain}`")
+        raise invalid(faults, f"look at `{PRESETS}` of `{chain}`")
     known = {one.name: one for one in presets}
     if name not in known:
-        listed = f"its presets are {', '.join(f'`{one}`' for one in known)}" if known else f"it has no `{DECLARED}`"
+        listed = f"its presets are {', '.join(f'`{one}`' for one in known)}" if known else f"it has no `{PRESETS}`"
         raise errors.PresetNotFound(
             f"no preset `{name[:100]}` in `{chain}`", hint=errors.did_you_mean(name, known) or listed
         )
