@@ -22,6 +22,8 @@ from s3_chains import FAILING, HELD, HURT, MANY, MIXED, MIXED_TASKS, PINNED, ROU
 from s3_cloud import LIMIT_S, digests, files_of, machine_with_bucket, statuses  # noqa: E402
 from s3_proxy import S3Proxy  # noqa: E402
 
+from nectar.description import Dag  # noqa: E402
+
 DAILY = "etl/daily_chain"
 
 
@@ -451,3 +453,19 @@ def test_a_store_url_without_a_bucket_says_how_one_reads(cloud, url):
 
 def test_a_store_url_without_its_slashes_makes_no_folder_of_that_name(cloud):
     cloud.nectar("run", DAILY, "ReportTask", NECTAR_STORE="s3:bucket").failed(2, "s3://bucket")
+
+
+def test_the_commands_of_a_description_read_and_write_targets_in_a_bucket(cloud):
+    dag = Dag()
+    dag.task("word", {"command": "printf word > $NECTAR_OUTPUT"})
+    dag.task("twice", {"command": "cat $NECTAR_INPUT_word $NECTAR_INPUT_word > $NECTAR_OUTPUT"}).add_dep(dag.word)
+    dag.save(cloud.project.root / "x.dag")
+    for options in ((), ("--workers", "2"), ("--force-all",)):
+        made = cloud.nectar("execute", *options, "--file", "x.dag")
+        assert made.code == 0, made
+    folders = {name: task["output"][:32] for name, task in dag.encode()["tasks"].items()}
+    for name, text in (("word", b"word"), ("twice", b"wordword")):
+        target = f"chains/dag/description/CommandTask/{folders[name]}"
+        [file] = cloud.record(target)["files"]
+        assert cloud.get(f"{target}/{file['object']}") == text
+    assert cloud.nectar("verify", "dag/description").code == 0
