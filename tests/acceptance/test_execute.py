@@ -85,7 +85,7 @@ def test_what_was_made_before_is_skipped_in_whichever_file_and_by_whatever_name_
     other.task("renamed", words().words.spec)
     other.task("length", {"command": "wc -c < $NECTAR_INPUT_text > $NECTAR_OUTPUT"}).add_dep(other.renamed, "text")
     events = project.nectar("execute", "--json", "-f", save(other, "y.dag")).lines
-    assert {step["task"].partition("(")[2]: step["status"] for step in events[-1]["steps"]} == {
+    assert {step["task"].partition("(name=")[2]: step["status"] for step in events[-1]["steps"]} == {
         "renamed)": "skipped",
         "length)": "succeeded",
     }
@@ -96,7 +96,7 @@ def test_a_changed_spec_remakes_its_descendants_and_takes_files_again_where_byte
     project.nectar("execute", "-f", save(dag))
     dag.words.spec["sha"] = "2"
     events = project.nectar("execute", "--json", "-f", save(dag)).lines
-    status = {step["task"].partition("(")[2][:-1]: step["status"] for step in events[-1]["steps"]}
+    status = {step["task"].partition("(name=")[2][:-1]: step["status"] for step in events[-1]["steps"]}
     assert status == {"words": "succeeded", "count": "reused", "shout": "reused", "report": "reused"}
 
 
@@ -142,7 +142,7 @@ def test_a_command_that_fails_stops_what_stands_on_it_and_the_next_run_goes_on_f
     assert logs.startswith("cannot count\n") and "CommandFailed" in logs and "Traceback" not in logs
     project.file("mended", "")
     events = project.nectar("execute", "--json", "-f", "x.dag").lines
-    status = {step["task"].partition("(")[2][:-1]: step["status"] for step in events[-1]["steps"]}
+    status = {step["task"].partition("(name=")[2][:-1]: step["status"] for step in events[-1]["steps"]}
     assert status == {"words": "skipped", "shout": "skipped", "count": "succeeded", "report": "succeeded"}
 
 
@@ -181,7 +181,7 @@ def test_a_run_of_a_description_is_in_the_history_with_its_steps_and_logs(projec
     [run] = project.nectar("runs", "--json").json["rows"]
     told = project.nectar("runs", "--json", run["id"]).json
     assert sorted(step["task"] for step in told["steps"]) == [
-        f"chains.dag.description.CommandTask({name})" for name in ("count", "report", "shout", "words")
+        f"chains.dag.description.CommandTask(name={name})" for name in ("count", "report", "shout", "words")
     ]
     assert "listing" in project.nectar("logs", run["id"]).out
     project.nectar("rerun", run["id"]).failed(2, "is of no chain")  # the history holds no commands
@@ -201,8 +201,16 @@ def test_a_target_of_a_description_is_shown_counted_verified_and_kept(project, s
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(project, save):
     answer = project.nectar("execute", "--dry-run", "-f", save(words()))
-    assert answer.code == 0 and "run     CommandTask(words)" in answer.out
+    assert answer.code == 0 and "run     CommandTask(name=words)" in answer.out
     assert not list(project.store.rglob("record.json"))
+
+
+def test_a_part_of_a_description_is_selected_by_the_names_of_its_tasks(project, save):
+    answer = project.nectar("execute", "--select", "*CommandTask(name=count)", "--tag", "a=b", "-f", save(words()))
+    assert answer.code == 0, answer
+    made = {name for name, folder in folders(project, words()).items() if folder.exists()}
+    assert made == {"words", "count"} and Path(answer.out.strip()).parent.parent == project.store / PLACE
+    assert project.nectar("runs", "--json", "--tag", "a=b").json["rows"]
 
 
 # What cannot be carried out

@@ -38,7 +38,7 @@ def read_description(path: Path) -> Described:
         raise errors.DescriptionInvalid(f"`{path}`: {error.message}", hint=error.hint) from error
 
 
-def check_containers(described: Described, force: Force) -> None:
+def check_containers(described: Described, force: Force, selection: str | None) -> None:
     """Make sure, before anything runs, that what is to run in a container can.
 
     Raises:
@@ -49,7 +49,7 @@ def check_containers(described: Described, force: Force) -> None:
     try:
         find_engine()
     except errors.NoContainers as error:
-        prepared = make_plan(described.roots, force)
+        prepared = make_plan(described.roots, force, selection)
         to_run = [prepared.tasks[step.ref] for step in prepared.plan.steps if step.action is Action.RUN]
         found = [task for task in to_run if isinstance(task, CommandTask) and task.image is not None]
         if not found:

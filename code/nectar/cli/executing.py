@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
 from nectar import errors
 from nectar.cli.running import Wish, fulfil, run_options
+from nectar.cli.words import select_option
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Kind:
 
 @click.command()
 @run_options
+@select_option
 @click.option(
     "--file",
     "-f",
@@ -32,7 +34,7 @@ class Kind:
     metavar="FILE",
     help="A description: bencode or JSON, as `Dag.save` writes it.",
 )
-def execute(wish: Wish, path: Path) -> int:
+def execute(wish: Wish, select: str | None, path: Path) -> int:
     """Carry out what FILE describes; what is complete is left as it is.
 
     The commands in a description run as they stand there: execute only a file that you trust. Each runs in a folder of
@@ -41,6 +43,7 @@ def execute(wish: Wish, path: Path) -> int:
     from nectar.description.files import read
 
     raw = read(path)
+    wish = replace(wish, options=replace(wish.options, select=select))
     for kind in KINDS:
         if kind.looks_so(path, raw):
             return kind.execute(wish, path)
@@ -61,8 +64,9 @@ def _execute_description(wish: Wish, path: Path) -> int:
 
     described = read_description(path)
     if not wish.dry_run:
-        check_containers(described, wish.options.force)
-    return fulfil(wish, described.roots, lambda: f"execute --file {shlex.quote(str(path))}")
+        check_containers(described, wish.options.force, wish.options.select)
+    selected = ("--select", wish.options.select) if wish.options.select else ()
+    return fulfil(wish, described.roots, lambda: shlex.join(("execute", *selected, "--file", str(path))))
 
 
 #: the first that takes a file carries it out

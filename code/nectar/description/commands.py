@@ -56,7 +56,7 @@ class CommandTask(Task):
     _required: Mapping[str, CommandTask] | None = None
 
     def __repr__(self) -> str:
-        return f"{self.family}({self.name})"
+        return f"{self.family}(name={self.name})"
 
     def __getstate__(self) -> dict[str, Any]:
         """Let it travel without the tasks that it stands on: a deep chain could not be pickled."""

@@ -54,7 +54,7 @@ def test_a_described_task_has_the_id_of_its_description_and_its_spec_with_the_in
 def test_a_plan_of_ten_thousand_described_tasks_needs_no_recursion():
     [root] = tasks_of(chain(10_000))
     plan = nectar.plan(root)
-    assert [len(plan.steps), plan.steps[0].task] == [10_000, "chains.dag.description.CommandTask(t0)"]
+    assert [len(plan.steps), plan.steps[0].task] == [10_000, "chains.dag.description.CommandTask(name=t0)"]
 
 
 def test_a_task_on_its_way_to_a_worker_takes_nothing_along_of_what_it_stands_on():
@@ -66,7 +66,7 @@ def test_a_task_on_its_way_to_a_worker_takes_nothing_along_of_what_it_stands_on(
     assert (there.key, there.output_id, document_of(there)) == (key, root.output_id, document_of(root))
     [required] = there.requires().values()
     assert required.target_address() == root.requires()["t9998"].target_address()
-    assert repr(required) == "chains.dag.description.CommandTask(t9998)"
+    assert repr(required) == "chains.dag.description.CommandTask(name=t9998)"
 
 
 def test_the_roots_are_the_tasks_on_which_no_other_stands():
