@@ -48,11 +48,14 @@ _REFUSED: dict[int, tuple[str, str | None]] = {
 class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     """The reader of requests, for which whatever cannot be read is refused."""
 
+    path: str
+
     def parse_header(self, header_plus: bytes) -> None:
         try:
             super().parse_header(header_plus)
         except ValueError as error:  # of `http://[` for an address, or a length of thousands of digits
             raise ParsingError("it cannot be read") from error
+        self.path = self.path or "/"  # as of `http://localhost`; Flask would lead there by a page
 
     def received(self, data: bytes) -> int:
         consumed = int(super().received(data))

@@ -228,6 +228,13 @@ def test_what_is_no_request_is_refused_in_the_same_shape(server: NectarServer, k
     check_well(server)
 
 
+@pytest.mark.parametrize("address", ["http://localhost", "http://localhost?", "?", "#x", "/", "//"])
+def test_an_address_without_a_path_is_that_of_the_index(server: NectarServer, address: str) -> None:
+    (reply,) = raw_exchange(server, request_bytes("GET", address, connection="close"))
+    assert reply.status == 200 and reply.headers["Content-Type"] == "application/json"
+    assert reply.data["chains"] == "http://localhost/api/chains"
+
+
 def test_each_refusal_has_an_id_of_its_own(server: NectarServer) -> None:
     request = b"\r\nGET / now HTTP/1.1\r\n\r\n"
     ids = {raw_exchange(server, request)[0].headers["X-Request-Id"] for _ in range(10)}
