@@ -117,7 +117,7 @@ def test_dashes_and_underscores_of_a_name_are_one(project):
 @pytest.mark.parametrize("command", ["run", "plan", "show", "adopt"])
 def test_all_that_is_wrong_with_parameters_is_said_at_once_and_nothing_is_made(project, command):
     answer = project.nectar(command, "etl/daily_chain", "LoadTask", "--dya", "3", "--scheduler-url", "http://x")
-    answer.failed(2, "`dya`", "did you mean `day`?", "scheduler_url", "needs a value for `day`", "--day VALUE")
+    answer.failed(2, "`dya`", "did you mean `day`?", "scheduler_url", "needs a value for `day`", "give `day` a value")
     wrong = project.nectar(command, "etl/daily_chain", "ReportTask", "--day", "x", "--kind", "tiny", "--module", "os")
     wrong.failed(2, "`day` cannot be `x`", "`kind` cannot be `tiny`", "`module`")
     assert not project.store.exists()
