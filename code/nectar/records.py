@@ -217,7 +217,7 @@ _IN_COMMON = frozenset({"outputs", "foreign", "code", "run_id", "tags", "adopted
 class _Common:
     """What thousands of records have in common: those of one class, made by one process. It is read once.
 
-    It is the larger half of most records, and they end with it.
+    It is about half of a record, and records end with it.
     """
 
     outputs: tuple[str, ...]
