@@ -19,7 +19,16 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 #: what the first process runs, of about half of the time; the other one runs the rest, whatever that is
-FIRST = ("unit", "contract", "servers", "integration/s3", "integration/runs", "integration/commit_faults")
+FIRST = (
+    "unit",
+    "contract",
+    "servers",
+    "integration/s3",
+    "integration/runs",
+    "integration/commit_faults",
+    "integration/luigi_conformance",
+    "integration/engine",
+)
 _LOOK_S = 0.2  # how often what was said is looked at
 _NONE_FOUND = 5  # pytest's exit code where the words leave no test
 _STYLE = re.compile(rb"\x1b\[[0-9;]*m")
