@@ -238,6 +238,9 @@ def test_over_http_a_header_selects_for_plan_graph_and_post(branches):
         refused = server.ask("POST", f"/api/chains/{CHAIN}/EndTask", headers={"Nectar-Select": "CTsk"})
         assert (refused.status, refused.json["code"]) == (400, "selection-invalid")
         assert "did you mean `CTask`?" in refused.json["hint"]
+        for sent, said in (("\xff", "cannot be read"), ("Gr\xc3\xb6\xc3\x9fe", "`Größe` selects nothing")):
+            odd = server.ask("POST", f"/api/chains/{CHAIN}/EndTask", headers={"Nectar-Select": sent})
+            assert odd.status == 400 and said in odd.json["message"]
         missing = server.ask("GET", f"/api/plan/{CHAIN}/EndTask?n=3", headers={"Nectar-Select": "FTask"})
         assert (missing.status, missing.json["code"]) == (409, "upstream-missing")
         posted = server.ask("POST", f"/api/chains/{CHAIN}/EndTask?n=3", headers={"Nectar-Select": "FTask"}).data
