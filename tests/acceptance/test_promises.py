@@ -76,7 +76,12 @@ def test_a_command_has_help_and_json(helps, name):
     answer = helps[name]
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.startswith(f"Usage: nectar {name} ")
-    assert "--json" in answer.out and "--help" in answer.out
+    assert "--help" in answer.out
+    assert "--json" in answer.out or name in SILENT
+
+
+#: `serve` answers over HTTP, and it is the commands of `token` that answer
+SILENT = ("serve", "token")
 
 
 def stems(text):

@@ -228,9 +228,10 @@ def test_what_a_request_brings_cannot_forge_a_line_of_the_log(project: Path) -> 
         (project / ".nectar").write_text("no folder")  # each question is a 503 now, and in the log
         reply = server.get("/api/runs/x%0a2026-11-20%20INFO%20forged%0d%1b[31m%c2%85%e2%80%a8red")
         check_refusal(reply, 503)
-        (line,) = [line for line in server.log.split("\n") if "forged" in line]
-        assert "WARNING nectar.web.app: GET /api/runs/x" in line
-        assert line.isprintable()
+        fault, request = [line for line in server.log.split("\n") if "forged" in line]
+        assert "WARNING nectar.web.app: GET /api/runs/x" in fault
+        assert "INFO nectar.web.health: GET /api/runs/x" in request
+        assert fault.isprintable() and request.isprintable()
 
 
 def test_the_server_is_well_after_all_this(server: NectarServer) -> None:
