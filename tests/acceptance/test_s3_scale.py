@@ -86,7 +86,8 @@ def kill_half_way(cloud, proxy, count):
 
 
 def leases(cloud):
-    return sum("/.leases/" in name for name in cloud.names())
+    """Return the keys of the targets that somebody has, or had, a lease on."""
+    return {name.rpartition("/")[2] for name in cloud.names() if "/.leases/" in name}
 
 
 def looks_at_leases(requests):
@@ -103,15 +104,16 @@ def test_a_run_that_was_killed_half_way_is_resumed_and_a_finished_one_costs_next
     there = records(cloud)
     assert count // 2 <= len(there) < count
     left = leases(cloud)
-    assert left <= 2 * MOST_IN_GROUP
+    assert len(left) <= 2 * MOST_IN_GROUP
     record_property("half", f"{len(there)} in {time.perf_counter() - began:.1f} s, {len(proxy.requests)} requests")
 
     began, before = time.perf_counter(), len(proxy.requests)
     counts = run(cloud, count)
     assert (counts["succeeded"], counts["skipped"]) == (count + 1 - len(there), len(there))
     # Whoever waits for the end of a lease looks at it again and again; that these were killed is seen at once.
-    assert looks_at_leases(proxy.requests[before:]) <= left
-    assert leases(cloud) == 0
+    assert looks_at_leases(proxy.requests[before:]) <= len(left)
+    # What was published before its lease was given back needs nothing more, and so nobody looks at that lease.
+    assert leases(cloud) <= {name.split("/")[-2] for name in there}
     record_property("resumed", f"{time.perf_counter() - began:.1f} s, {len(proxy.requests) - before} requests")
     after = records(cloud)
     assert len(after) == count + 1
