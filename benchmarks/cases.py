@@ -67,6 +67,7 @@ def groups(*, long: bool, peers: bool) -> list[Group]:
         _deep(long=long),
         _layered(long=long),
         _described(peers=peers),
+        _pictured(),
     ]
 
 
@@ -279,6 +280,22 @@ def _layered(*, long: bool) -> Group:
     ]
     ratio = Ratio(f"a plan of {n:,}, luigi's walk and exists", f"nectar layered-plan {n}", f"luigi layered-plan {n}")
     return Group("Layered: ten layers, ten requirements a task", tuple(cases), (ratio,), tuple(figures))
+
+
+def _pictured() -> Group:
+    cases = (
+        Case("listing of 10,000 steps", "pictures", "wide", 10_000),
+        Case("listing of 10,000 tasks", "pictures", "tasks", 10_000),
+        Case("layout of 1,000", "pictures", "layout", 1_000),
+        Case("folded 10,000", "pictures", "folded", 10_000),
+    )
+    figures = (
+        Figure("an execution plan of 10,000 steps", "s", ("listing of 10,000 steps",), 1),
+        Figure("`nectar plan --style steps` of 10,000 tasks, nothing complete", "s", ("listing of 10,000 tasks",)),
+        Figure("a layout of 1,000 boxes, 2,000 arrows", "s", ("layout of 1,000",), 2),
+        Figure("a picture of 10,000 tasks, folded by family", "s", ("folded 10,000",)),
+    )
+    return Group("Listings and pictures", cases, (), figures)
 
 
 def _described(*, peers: bool) -> Group:

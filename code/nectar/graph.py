@@ -53,7 +53,7 @@ class Graph:
         tasks = {ref: node.task for ref, node in self.nodes.items()}
         return picture_of(tasks, {ref: node.requirements.values() for ref, node in self.nodes.items()})
 
-    def _repr_svg_(self) -> str:
+    def _repr_html_(self) -> str:
         return self.picture().svg()
 
     def tree(self) -> Iterator[tuple[str, Node, bool]]:

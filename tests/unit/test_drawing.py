@@ -133,4 +133,4 @@ def test_the_graph_of_a_step_shows_itself_in_a_notebook() -> None:
     salt = Step.from_function(lambda water: water, Step.from_data(1, name_alias="Water"), name_alias="Salt")
     picture = salt.dependency_graph()
     assert list(picture.arrows) == [("Water", "Salt")]
-    assert laid_out(picture).lines and salt._repr_svg_() == picture.svg()
+    assert laid_out(picture).lines and salt._repr_html_() == picture.svg()

@@ -10,6 +10,7 @@ import pytest
 
 import nectar
 from nectar import settings
+from nectar.graph import make_graph
 from nectar.previews import LOOKED_AT, preview
 
 
@@ -51,6 +52,11 @@ def test_a_target_shows_its_state_and_then_its_first_rows():
     assert "complete" in shown and "<th>square</th>" in shown and "&lt;i&gt;81&lt;/i&gt;" in shown
     assert "100" not in shown and "…" in shown
     assert "1 succeeded" in result._repr_html_() and "TableTask" in result._repr_html_()
+
+
+def test_a_graph_and_a_plan_show_a_picture():
+    for shown in (make_graph([TableTask()])._repr_html_(), nectar.plan(TableTask())._repr_html_()):
+        assert shown.startswith("<svg ") and "TableTask" in shown
 
 
 def test_a_run_shows_what_failed_first():

@@ -114,7 +114,7 @@ class Plan:
         kinds = {step.ref: KINDS[step.action] for step in self.steps}
         return picture_of(tasks, {step.ref: step.requirements for step in self.steps}, kinds)
 
-    def _repr_svg_(self) -> str:
+    def _repr_html_(self) -> str:
         return self.picture().svg()
 
     def to_json(self) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Step:
         arrows = [(below.name, name) for name, step in steps.items() for below in dict.fromkeys(step.depends_on)]
         return Picture(boxes, arrows, f"what {self.name} depends on")
 
-    def _repr_svg_(self) -> str:
+    def _repr_html_(self) -> str:
         return self.dependency_graph().svg()
 
 
