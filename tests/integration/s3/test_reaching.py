@@ -63,9 +63,10 @@ def test_a_connection_that_breaks_is_left_to_boto3() -> None:
 
 
 def test_what_is_tried_is_said_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Luigi's own command, which other tests run in this process, turns off every logger that was there before.
+    # Luigi's own command, which other tests run in this process, turns loggers off and sets their levels.
     monkeypatch.setattr(logging.getLogger("luigi-interface"), "disabled", False)
     monkeypatch.setattr(logging.getLogger("luigi-interface"), "propagate", True)
+    caplog.set_level(logging.WARNING, "luigi-interface")
     reaching = Reaching("s3://bucket", 5)
     for attempts in (1, 2, 3):
         reaching.pause_s(attempts, REFUSED)
