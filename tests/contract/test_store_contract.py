@@ -575,7 +575,7 @@ def writers(bench: Any) -> Iterator[int]:
 
 @pytest.mark.parametrize("before", ["nothing", "leftover", "invalid"])
 def test_of_many_writers_exactly_one_wins(
-    bench: Any, address: Address, finish: Finish, before: str, writers: int
+    bench: Any, address: Address, finish: Finish, before: str, writers: int, request: pytest.FixtureRequest
 ) -> None:
     if before == "leftover":
         bench.put(f"{address}/out.txt", b"left over")
@@ -589,7 +589,11 @@ def test_of_many_writers_exactly_one_wins(
     assert_bytes_are_the_records(bench.store, address)
     found = bench.store.inspect(address)
     assert found.record is not None and found.record.attempt == winner
-    assert bench.store.reader(address).attempts() == []
+    left = [one.attempt for one in bench.store.reader(address).attempts()]
+    assert winner not in left
+    # radosgw answers some lost races by 500. Whoever repeats such a request cannot tell any more whether its record was
+    # in force for a moment, and leaves its files to `nectar gc`: they may be somebody's.
+    assert not left or "radosgw" in request.node.name
 
 
 def test_of_many_that_replace_one_version_exactly_one_wins(
