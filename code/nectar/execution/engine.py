@@ -8,7 +8,7 @@ import heapq
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import luigi
@@ -61,6 +61,7 @@ class _Entry:
     holding: bool = False  #: it has its resources
     woken_by: str | None = None  #: by the release of which resource it is among the ready again
     wanted: tuple[_Entry, ...] = ()  #: what it yielded, and waits for
+    yielded: tuple[str, ...] = ()  #: refs of all that it yielded
     result: StepResult | None = None
 
     @property
@@ -138,12 +139,35 @@ class Engine:
                 self._executor.close(at_once=at_once)
         if self._executor is not None:
             self._read_inbox(self._executor)
-        ordered = tuple(entry.result or self._give_up(entry) for entry in self._entries.values())
+        for entry in self._entries.values():
+            entry.result = entry.result or self._give_up(entry)
+        handled = self._handled()
+        ordered = tuple(
+            replace(result, handled=True) if result.ref in handled else result
+            for result in (entry.result for entry in self._entries.values())
+            if result is not None
+        )
         self._emit(EventKind.RUN_ENDED)
         if self._listener_error is not None:
             raise self._listener_error
         tasks = {ref: entry.task for ref, entry in self._entries.items()}
         return RunResult(self._run.id, ordered, now() - started, self._interrupted, tasks, self._prepared.ends)
+
+    def _handled(self) -> set[str]:
+        """Return what did not end well, and matters to nobody: only what catches failures stands on it."""
+        bad = {ref for ref, entry in self._entries.items() if entry.result is None or not _good(entry.result)}
+        if not bad or not any(_catches(entry) for entry in self._entries.values()):
+            return set()
+        needed = {ref for entry in self._entries.values() for ref in entry.step.requirements}
+        needed.update(ref for entry in self._entries.values() for ref in entry.yielded)
+        stack = [ref for ref in bad if ref not in needed]
+        matters: set[str] = set()
+        while stack:
+            ref = stack.pop()
+            if ref in bad and ref not in matters:
+                matters.add(ref)
+                stack += (*self._entries[ref].step.requirements, *self._entries[ref].yielded)
+        return bad - matters
 
     def _loop(self, executor: Executor) -> None:
         while True:
@@ -186,7 +210,7 @@ class Engine:
     def _wait_for(self, entry: _Entry, required: Sequence[_Entry]) -> bool:
         """Let a task wait for others; False where one of these has failed: it is not run."""
         entry.missing = 0
-        if any(one.result is not None and not _good(one.result) for one in required):
+        if not _catches(entry) and any(one.result is not None and not _good(one.result) for one in required):
             self._give_up(entry)
             return False
         for one in required:
@@ -326,9 +350,12 @@ class Engine:
         dependents, entry.dependents = entry.dependents, []
         for dependent in dependents:
             if dependent.result is None:
-                dependent.missing -= 1
-                if not dependent.missing:
-                    self._make_ready(dependent)
+                self._let_go_on(dependent)
+
+    def _let_go_on(self, entry: _Entry) -> None:
+        entry.missing -= 1
+        if not entry.missing:
+            self._make_ready(entry)
 
     def _fail(self, executor: Executor, entry: _Entry, report: Report) -> None:
         self._begin_event(entry)
@@ -352,6 +379,9 @@ class Engine:
         while stack:
             one = stack.pop()
             if one.result is not None:
+                continue
+            if _catches(one):
+                self._let_go_on(one)
                 continue
             if one.parked:
                 one.parked = False
@@ -393,6 +423,7 @@ class Engine:
             self._refuse(executor, entry, errors.GraphError(word, hint=hint))
             return
         entry.parked, entry.wanted = True, wanted
+        entry.yielded += tuple(one.step.ref for one in wanted)
         if not self._wait_for(entry, wanted):
             entry.parked = False
             executor.drop(entry.step.ref)
@@ -464,6 +495,11 @@ def _result(entry: _Entry, status: StepStatus, **facts: Any) -> StepResult:
 
 def _good(result: StepResult) -> bool:
     return result.status in GOOD
+
+
+def _catches(entry: _Entry) -> bool:
+    """Say whether a task goes on however what it needs has ended; see `nectar.task.Task.catches_failures`."""
+    return bool(getattr(entry.task, "catches_failures", False))
 
 
 def _time_limit(task: luigi.Task, limits: Limits) -> float:

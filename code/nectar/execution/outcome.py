@@ -62,6 +62,7 @@ class StepResult:
     hint: str | None = None  #: the fix, where it is known
     logs: str | None = None  #: place of its logs in the store
     attempts: int = 0  #: how many were begun in this run
+    handled: bool = False  #: it did not end well, and what stands on it went on all the same
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as a JSON value."""
@@ -75,6 +76,7 @@ class StepResult:
             "hint": self.hint,
             "logs": self.logs,
             "attempts": self.attempts,
+            "handled": self.handled,
         }
 
 
@@ -172,7 +174,7 @@ class RunResult:
     @property
     def success(self) -> bool:
         """True when all that was asked for is there."""
-        return not self.interrupted and all(step.status in GOOD for step in self.steps)
+        return not self.interrupted and all(step.status in GOOD or step.handled for step in self.steps)
 
     @property
     def exit_code(self) -> ExitCode:
