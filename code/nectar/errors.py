@@ -392,6 +392,30 @@ class CommandFailed(TaskFailed):
     code = "command-failed"
 
 
+class ResultInvalid(TaskFailed):
+    """A step returned what cannot be parameters."""
+
+    code = "result-invalid"
+
+
+class ParameterNotSet(TaskFailed):
+    """A step needs a parameter that nothing has set."""
+
+    code = "parameter-not-set"
+
+
+class NotInCatalog(TaskFailed):
+    """What a step gets is not in the catalog."""
+
+    code = "not-in-catalog"
+
+
+class PipelineFailed(TaskFailed):
+    """A pipeline reached its fail node."""
+
+    code = "pipeline-failed"
+
+
 class MissingInput(TaskFailed):
     """An input of a task is not there."""
 

@@ -16,7 +16,7 @@ from nectar import errors, settings
 from nectar.address import Address
 from nectar.description import Dag
 from nectar.description.commands import CommandTask, tasks_of
-from nectar.description.processes import carry_out, ending
+from nectar.programs import carry_out, ending
 from nectar.task.closure import closure, document_of
 
 

@@ -1,0 +1,202 @@
+"""Keep the files that steps hand on: nowhere, in a folder for each run, or in the targets of the steps themselves."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Protocol
+
+from nectar import errors
+from nectar.address import Address
+from nectar.pipeline.model import Service
+from nectar.pipeline.standing import Entry
+from nectar.recording.sealing import digest_of
+from nectar.stores import open_store
+
+GROUP = "nectar.catalogs"  #: of entry points: catalogs of other packages
+DATA_FOLDER = "data"  #: to which patterns are relative, where a step does not say another
+_IN_TARGET = "catalog"  #: the folder of a target in which a step's files lie
+
+
+class Catalog(Protocol):
+    """Where files are kept that steps put and get."""
+
+    def put(self, file: Path, name: str, sha256: str) -> Entry | None:
+        """Keep a file under a name, and say where; None where nothing is kept.
+
+        Raises:
+            OSError: when it cannot be kept.
+        """
+
+    def has(self, entry: Entry) -> bool:
+        """Say whether a file that was put is still there."""
+
+    def get(self, entry: Entry, destination: Path) -> None:
+        """Write a file that was put to a place.
+
+        Raises:
+            FileNotFoundError: when it is not there any more.
+            OSError, StoreUnreachable: when it cannot be read or written.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a catalog is told of the step that uses it."""
+
+    folder: str  #: in which the step works; settings that are relative paths are relative to it
+    run: str  #: by which the files of one run are kept together
+    target: str  #: the path of the step's own target in the store
+    staging: str  #: the folder of that target, while the step is at work
+
+
+MakeCatalog = Callable[[Mapping[str, Any], Surroundings], Catalog]  #: from its settings
+
+
+class DoNothing:
+    """Keeps nothing. What a step gets is never there."""
+
+    def __init__(self, config: Mapping[str, Any], around: Surroundings) -> None:
+        pass
+
+    def put(self, file: Path, name: str, sha256: str) -> Entry | None:
+        return None
+
+    def has(self, entry: Entry) -> bool:
+        return False
+
+    def get(self, entry: Entry, destination: Path) -> None:
+        raise FileNotFoundError(entry.name)
+
+
+class FileSystem:
+    """Keeps files in `<location>/<run>/`; `location` is `.catalog` in the folder in which the pipeline runs."""
+
+    def __init__(self, config: Mapping[str, Any], around: Surroundings) -> None:
+        self._location, self._around = str(config.get("location", ".catalog")), around
+
+    def put(self, file: Path, name: str, sha256: str) -> Entry:
+        path = f"{self._around.run}/{name}"
+        place = Path(self._around.folder, self._location, path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # Beside it first: who reads it meanwhile has the old one, or the new one.
+        unfinished = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+        try:
+            shutil.copyfile(file, unfinished)
+            os.replace(unfinished, place)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return Entry(name, sha256, self._location, path)
+
+    def has(self, entry: Entry) -> bool:
+        return Path(self._around.folder, entry.location, entry.path).is_file()
+
+    def get(self, entry: Entry, destination: Path) -> None:
+        shutil.copyfile(Path(self._around.folder, entry.location, entry.path), destination)
+
+
+class InStore:
+    """Keeps files in the targets of the steps that put them: with digests, wherever the store is."""
+
+    def __init__(self, config: Mapping[str, Any], around: Surroundings) -> None:
+        self._around = around
+
+    def put(self, file: Path, name: str, sha256: str) -> Entry:
+        place = Path(self._around.staging, _IN_TARGET, name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)  # an earlier one of the same step
+        shutil.copyfile(file, place)
+        return Entry(name, sha256, open_store().url, f"{self._around.target}/{_IN_TARGET}/{name}")
+
+    def has(self, entry: Entry) -> bool:
+        return True  # a target's files never change; where they are gone, so is the target
+
+    def get(self, entry: Entry, destination: Path) -> None:
+        address = Address.parse(entry.path)
+        with (
+            open_store(None if entry.location == open_store().url else entry.location)
+            .reader(address)
+            .open(f"{_IN_TARGET}/{entry.name}") as source,
+            open(destination, "wb") as file,
+        ):
+            shutil.copyfileobj(source, file)
+
+
+BUILT_IN: Mapping[str, MakeCatalog] = {"do-nothing": DoNothing, "file-system": FileSystem, "store": InStore}
+SETTINGS = {"do-nothing": frozenset[str](), "file-system": frozenset({"location"}), "store": frozenset[str]()}
+
+
+def files_below(folder: Path, patterns: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Yield the files in a folder whose path in it matches any pattern, by name; links are not followed out of it."""
+    wanted = tuple(patterns)
+    root = os.path.realpath(folder)
+    for place in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        name = place.relative_to(folder).as_posix()
+        if place.is_file() and any(fnmatchcase(name, pattern) for pattern in wanted):
+            if os.path.realpath(place).startswith(root + os.sep):
+                yield name, place
+
+
+def put_all(
+    catalog: Catalog, folder: Path, pattern: str, known: Mapping[str, Entry]
+) -> list[Entry]:
+    """Put the files that match a pattern, and return where they are; what is there unchanged is not copied again."""
+    entries = []
+    for name, place in files_below(folder, [pattern]):
+        sha256 = digest_of(str(place))[1]
+        before = known.get(name)
+        if before is not None and before.sha256 == sha256 and catalog.has(before):
+            entries.append(before)
+            continue
+        entry = catalog.put(place, name, sha256)
+        if entry is not None:
+            entries.append(entry)
+    return entries
+
+
+def get_all(catalog: Catalog, folder: Path, pattern: str, known: Mapping[str, Entry], step: str) -> list[Entry]:
+    """Write the files of the catalog that match a pattern into a folder, and return what they are.
+
+    Raises:
+        NotInCatalog: when none matches, or one is not there any more.
+    """
+    entries = [entry for name, entry in known.items() if fnmatchcase(name, pattern)]
+    if not entries:
+        listed = ", ".join(f"`{name}`" for name in sorted(known)[:5])
+        raise errors.NotInCatalog(
+            f"`{step}` gets `{pattern}`, and nothing in the catalog matches it",
+            hint=f"there is {listed}" if known else "no step before it has put anything",
+        )
+    for entry in entries:
+        destination = folder / entry.name
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            catalog.get(entry, destination)
+        except FileNotFoundError as error:
+            raise errors.NotInCatalog(
+                f"`{step}` gets `{entry.name}`, which is not in the catalog any more",
+                hint=f"it was at `{entry.path}` in `{entry.location}`; run the step that puts it again",
+            ) from error
+        if digest_of(str(destination))[1] != entry.sha256:
+            raise errors.NotInCatalog(
+                f"`{step}` gets `{entry.name}`, which has other bytes than were put",
+                hint=f"somebody changed `{entry.path}` in `{entry.location}`; run the step that puts it again",
+            )
+    return entries
+
+
+def make_catalog(service: Service, around: Surroundings) -> Catalog:
+    """Return the catalog that a service names.
+
+    Raises:
+        OptionsInvalid: when there is none of this type.
+    """
+    from nectar.pipeline.services import find
+
+    make: MakeCatalog = find(GROUP, "catalog", service.type, BUILT_IN)
+    return make(service.config, around)

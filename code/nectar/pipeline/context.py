@@ -1,0 +1,174 @@
+"""What a step can ask and tell while it runs: from its own process, and from those that it starts.
+
+A process that a step starts finds the folder of its context in `NECTAR_STEP`: what it may ask is in one file, and what
+it tells is added to another, a line of JSON each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nectar import errors
+from nectar.pipeline.catalog import DATA_FOLDER, Surroundings, get_all, make_catalog, put_all
+from nectar.pipeline.model import Service
+from nectar.pipeline.standing import Entry, Standing, checked_parameters
+
+VARIABLE = "NECTAR_STEP"  #: the folder of a step's context, for the processes that it starts
+_ASKED, _TOLD = "context.json", "told.jsonl"
+
+
+@dataclass(slots=True)
+class StepContext:
+    """One step at work."""
+
+    step: str  #: its name, for people
+    standing: Standing
+    values: Mapping[str, Any]  #: of maps, by `iterate_as`
+    around: Surroundings
+    data_folder: str  #: below the folder in which it works, to which patterns are relative
+    catalog: Service
+    metrics: dict[str, Any] = field(default_factory=dict)  #: reported by processes that it started
+    shared: Path | None = None  #: the folder by which another process shares the context
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What it may ask by name: parameters, and above them the values of maps."""
+        return {**self.standing.parameters, **self.values}
+
+    def store_parameters(self, values: Mapping[str, Any]) -> None:
+        """Set parameters for the steps after this one.
+
+        Raises:
+            ResultInvalid: for what cannot be parameters.
+        """
+        checked = checked_parameters(self.step, values)
+        self.standing = self.standing.with_parameters(checked)
+        self._tell({"parameters": checked})
+
+    def put(self, pattern: str) -> list[Entry]:
+        """Put the files of the data folder that match a pattern into the catalog."""
+        _check_pattern(self.step, pattern)
+        catalog = make_catalog(self.catalog, self.around)
+        entries = put_all(catalog, Path(self.around.folder, self.data_folder), pattern, self.standing.catalog)
+        self._moved(entries, "put")
+        return entries
+
+    def get(self, pattern: str, destination: str | None = None) -> list[Entry]:
+        """Get the files that match a pattern out of the catalog.
+
+        Raises:
+            NotInCatalog: when there is none.
+        """
+        _check_pattern(self.step, pattern)
+        catalog = make_catalog(self.catalog, self.around)
+        place = Path(self.around.folder, destination or self.data_folder)
+        entries = get_all(catalog, place, pattern, self.standing.catalog, self.step)
+        self._moved(entries, "get")
+        return entries
+
+    def _moved(self, entries: list[Entry], stage: str) -> None:
+        told = [entry.to_json(stage) for entry in entries]
+        self._take_moved(told)
+        self._tell({"moved": told})
+
+    def _take_moved(self, told: list[dict[str, Any]]) -> None:
+        before = self.standing
+        put = [Entry.from_json(one) for one in told if one["stage"] == "put"]
+        self.standing = Standing(
+            before.parameters,
+            before.told,
+            {**before.catalog, **{entry.name: entry for entry in put}},
+            (*before.moved, *(one for one in told if one not in before.moved)),
+        )
+
+    def report(self, metrics: Mapping[str, Any]) -> None:
+        """Report metrics from a process that the step started."""
+        self.metrics |= metrics
+        self._tell({"metrics": dict(metrics)})
+
+    # Between processes
+
+    def share(self, folder: Path) -> dict[str, str]:
+        """Write down what a process may ask, and return the variables by which it finds that."""
+        asked = {
+            "step": self.step,
+            "standing": self.standing.to_json(),
+            "values": dict(self.values),
+            "around": asdict(self.around),
+            "data_folder": self.data_folder,
+            "catalog": self.catalog.to_json(),
+        }
+        (folder / _ASKED).write_text(json.dumps(asked), encoding="utf-8")
+        return {VARIABLE: str(folder)}
+
+    def hear(self, folder: Path) -> None:
+        """Take in what processes told."""
+        with contextlib.suppress(FileNotFoundError), open(folder / _TOLD, encoding="utf-8") as lines:
+            for line in lines:
+                told = json.loads(line)
+                self.standing = self.standing.with_parameters(told.get("parameters", {}))
+                self._take_moved(told.get("moved", []))
+                self.metrics |= told.get("metrics", {})
+
+    def _tell(self, told: Mapping[str, Any]) -> None:
+        if self.shared is not None:
+            line = json.dumps(told, ensure_ascii=False) + "\n"
+            descriptor = os.open(self.shared / _TOLD, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(descriptor, line.encode("utf-8"))  # one call: lines of several processes stay whole
+            finally:
+                os.close(descriptor)
+
+
+_current: StepContext | None = None
+
+
+@contextlib.contextmanager
+def working(context: StepContext) -> Iterator[StepContext]:
+    """Make a context that of the step at work in this process."""
+    global _current
+    before, _current = _current, context
+    try:
+        yield context
+    finally:
+        _current = before
+
+
+def current() -> StepContext | None:
+    """Return the context of the step at work, in this process or in the one that started it; None outside of one."""
+    if _current is not None:
+        return _current
+    shared = os.environ.get(VARIABLE)
+    return _read(Path(shared)) if shared else None
+
+
+def _read(folder: Path) -> StepContext | None:
+    try:
+        asked = json.loads((folder / _ASKED).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None  # the step has ended: whoever is left asks nobody
+    context = StepContext(
+        asked["step"],
+        Standing.from_json(asked["standing"]),
+        asked["values"],
+        Surroundings(**asked["around"]),
+        asked["data_folder"],
+        Service(**asked["catalog"]),
+    )
+    context.hear(folder)
+    context.shared = folder
+    return context
+
+
+def _check_pattern(step: str, pattern: str) -> None:
+    if not pattern or pattern.startswith("/") or ".." in pattern.split("/") or "\0" in pattern:
+        raise errors.UsageError(
+            f"the catalog pattern `{pattern}` of `{step}` leads out of the data folder",
+            hint=f"patterns are relative to it, such as `*.csv`; it is `{DATA_FOLDER}` by default",
+        )

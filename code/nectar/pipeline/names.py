@@ -1,0 +1,57 @@
+"""Say what a pipeline and its steps are called: for people, in a store, and as a module."""
+
+from __future__ import annotations
+
+import json
+import keyword
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CHAIN_TYPE = "pipelines"  #: under which the targets of files lie that are no chains
+ALL = "all steps"  #: what the pipeline as a whole is called among its steps
+_SUFFIX = "_chain"
+_LONGEST = 100  #: characters of a step's folder in a store
+
+
+def module_of(path: Path) -> str:
+    """Return the name under which the targets of a pipeline file lie: `chains.pipelines.getting_started_chain`."""
+    stem = re.sub(r"\W", "_", path.stem)
+    stem = f"_{stem}" if not stem or stem[0].isdigit() or keyword.iskeyword(stem) else stem
+    return f"chains.{CHAIN_TYPE}.{stem if stem.endswith(_SUFFIX) else stem + _SUFFIX}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a step is within its pipeline, and which values of maps it is for."""
+
+    names: tuple[str, ...] = ()  #: of steps, branches and values of maps, from outside to inside
+    plain: tuple[str, ...] = ()  #: the same without the values
+    values: Mapping[str, Any] = field(default_factory=dict)  #: by `iterate_as`
+
+    def below(self, *names: str) -> Place:
+        """Return the place of something within."""
+        return Place((*self.names, *names), (*self.plain, *names), self.values)
+
+    def for_value(self, iterate_as: str, value: Any) -> Place:
+        """Return the place of the branch of a map for one value."""
+        return Place((*self.names, text_of(value)), self.plain, {**self.values, iterate_as: value})
+
+    @property
+    def name(self) -> str:
+        """The name as people read it: `par.A.s`, `m.<value>.t`."""
+        return ".".join(self.names) or ALL
+
+    @property
+    def folder(self) -> str:
+        """The name of a task for the step, which is a folder in the store: `ParASTask`."""
+        words = re.findall(r"[^\W_]+", " ".join(self.plain))
+        joined = "".join(word[0].upper() + word[1:] for word in words)[:_LONGEST]
+        return f"{joined if joined and not joined[0].isdigit() else f'Step{joined}'}Task"
+
+
+def text_of(value: Any) -> str:
+    """Return a parameter's value as a shell, or a step's name, has it: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

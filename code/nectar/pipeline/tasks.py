@@ -1,0 +1,242 @@
+"""The tasks that a pipeline is made of: one for each command, each joining of branches, each DAG that is walked through.
+
+They are tasks like all others: plans, leases, commits, logs, records, workers and retries are the engine's. What is
+handed from step to step is a file in the target of each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+import luigi
+
+from nectar import errors
+from nectar.address import KEY_LENGTH
+from nectar.identity import Identity
+from nectar.pipeline.catalog import DATA_FOLDER, Surroundings
+from nectar.pipeline.commands import carry_out_command, tracked
+from nectar.pipeline.context import StepContext, working
+from nectar.pipeline.model import NodeType
+from nectar.pipeline.standing import STEP_FILE, Standing, read_standings
+from nectar.pipeline.wiring import Before, Ref, Stop, Way, Wirer, Work, has_routes, known_values, ref_of
+from nectar.recording.metrics import report_metric
+from nectar.records import STDOUT_NAME
+from nectar.settings import IdentityScheme
+from nectar.task import Task
+
+
+class NodeTask(Task):
+    """A task of a pipeline: what it is to do is its work.
+
+    One that is only known by its id, as in a worker what its task needs, has a target and no more.
+    """
+
+    id: str = luigi.Parameter(description="64 hex digits: its output id")  # type: ignore[assignment]
+    family_name: str = luigi.Parameter(significant=False, description="its family")  # type: ignore[assignment]
+    name: str = luigi.Parameter(significant=False, description="the step's name")  # type: ignore[assignment]
+
+    filename = STEP_FILE
+    identity = IdentityScheme.NECTAR.value
+    has_code = False  # what it does is its work; the class is how
+
+    _work: Work | None = None
+    _required: Mapping[str, NodeTask] | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.family_name.rpartition('.')[0]}.{self.name}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Let it travel without the tasks that it stands on: a deep chain could not be pickled."""
+        return {**self.__dict__, "_required": None}
+
+    def take(self, work: Work, required: Mapping[str, NodeTask]) -> None:
+        """Learn what it is to do, and on which tasks it stands."""
+        self._work, self._required = work, required
+
+    @property
+    def work(self) -> Work:
+        """What it is to do."""
+        assert self._work is not None, "it is only known by its id"
+        return self._work
+
+    @property
+    def catches_failures(self) -> bool:  # type: ignore[override]  # of each instance its own
+        """Whether it is a DAG in which a failure has a way of its own."""
+        work = self._work
+        return work is not None and work.dag is not None and has_routes(work.dag)
+
+    @property
+    def retry_count(self) -> int | None:  # type: ignore[override]
+        """How often it is tried, the first time included; None: as the engine is set."""
+        work = self._work
+        return work.node.retry if work is not None and work.node is not None and not _joins(work) else None
+
+    def identity_family(self) -> str:  # type: ignore[override]  # of each instance its own
+        """Return the family that the step has in its pipeline."""
+        return self.family_name
+
+    def requires(self) -> dict[str, NodeTask]:
+        """Return what it stands on: the step before it, the ends of branches, or the last step of its DAG."""
+        if self._required is not None:
+            return dict(self._required)
+        if self._work is None:
+            return {}
+        if self._work.dag is not None:
+            way = self._way(Wirer(self._work.wiring))
+            return {} if way.task is None else {"0": way.task}
+        return {path: task_of(ref) for path, ref in self._work.requires().items()}
+
+    def identity_document(self, inputs: Mapping[str, str]) -> dict[str, Any]:
+        """Return what is hashed."""
+        return self.work.document()
+
+    def identify_with(self, inputs: Mapping[str, str]) -> Identity:
+        """Return the identity, which was found when the pipeline was wired."""
+        return Identity(self.id, self.id[:KEY_LENGTH])
+
+    def shown_params(self) -> dict[str, Any]:
+        """Return the step, and the values that it is for: what params.txt holds."""
+        shown: dict[str, Any] = {"name": self.name}
+        work = self._work
+        if work is not None and work.node is not None:
+            shown["step"] = dict(work.node.document)
+        if work is not None and work.place.values:
+            shown["values"] = dict(work.place.values)
+        if work is not None and work.before.ref is None:
+            shown["parameters"] = dict(work.wiring.initial)
+        return shown
+
+    def run(self) -> Generator[Any, Any, None] | None:
+        """Carry out a command, join branches, or go through a DAG.
+
+        Raises:
+            as `carry_out_command`; NotInCatalog: of a command.
+            ParameterNotSet, ResultInvalid: when a map iterates over what is no list of different values.
+            PipelineFailed: when a DAG comes to its fail node.
+        """
+        if self.work.dag is not None:
+            return self._walk()
+        if _joins(self.work):
+            return self._join()
+        self._carry_out()
+        return None
+
+    # A command
+
+    def _carry_out(self) -> None:
+        work, staging = self.work, self.target_staging()
+        assert work.node is not None and staging is not None
+        wish = work.node.catalog
+        with _folder(work.wiring.folder) as folder:
+            around = Surroundings(folder, work.salt or self.key, self.target_address().path, staging.path)
+            data_folder = wish.folder or DATA_FOLDER
+            context = StepContext(
+                self.name, _standing_before(work), work.place.values, around, data_folder, work.wiring.catalog
+            )
+            for pattern in wish.get:
+                context.get(pattern)
+            with working(context):
+                carry_out_command(work.node, context)
+            for pattern in wish.put:
+                if not context.put(pattern):
+                    print(f"warning: nothing in `{data_folder}` matches `{pattern}`: nothing is put into the catalog")
+        sys.stdout.flush()
+        for name, value in {**tracked(f"{staging.path}/{STDOUT_NAME}"), **context.metrics}.items():
+            report_metric(name, value)
+        self._end(context.standing)
+
+    # Branches
+
+    def _join(self) -> Generator[Any, Any, None]:
+        """Take together what branches set and put, in their order in the file."""
+        work, ends = self.work, self.work.ends
+        before = _standing_before(work)
+        if ends is None:
+            assert work.node is not None
+            values = known_values(work.node, {**before.parameters, **work.place.values}, self.name)
+            branches = Wirer(work.wiring).branches(work.node, work.place, work.before, values or [])
+            tasks = [way.task for _, way in branches if way.task is not None]
+            yield tasks
+            ends = tuple(map(ref_of, tasks))
+        self._end(before.joined(read_standings(self.target_store(), [ref.address for ref in ends])))
+
+    # A DAG
+
+    def _way(self, wirer: Wirer) -> Way:
+        work = self.work
+        assert work.dag is not None
+        return wirer.way(work.dag, work.place, work.before)
+
+    def _walk(self) -> Generator[Any, Any, None]:
+        """Go from step to step, and where one has failed, on to where the DAG says."""
+        work = self.work
+        wirer = Wirer(work.wiring)
+        way = self._way(wirer)
+        while (failed := self._first_missing(way)) is not None:
+            way = self._after_failure(wirer, failed)
+            if way.task is not None:
+                yield way.task
+        if way.end.type is NodeType.FAIL:
+            raise errors.PipelineFailed(f"`{self!r}` came to its fail node", hint="the logs of what failed tell why")
+        last = [] if way.task is None else [ref_of(way.task).address]
+        self._end(_standing_before(work).joined(read_standings(self.target_store(), last)))
+
+    def _first_missing(self, way: Way) -> Stop | None:
+        """Return the first step on a way that is not complete, None where all are."""
+        stops = [(stop, stop.task.target_address()) for stop in way.stops if stop.task is not None]
+        there = self.target_store().present([address for _, address in stops])
+        return next((stop for stop, address in stops if address not in there), None)
+
+    def _after_failure(self, wirer: Wirer, failed: Stop) -> Way:
+        """Return the way on after a step that failed."""
+        dag = self.work.dag
+        assert dag is not None and failed.task is not None
+        return wirer.way(dag, self.work.place, after_failure(failed), dag.after_failure(failed.node))
+
+    def _end(self, standing: Standing) -> None:
+        with self.output().open("w") as file:
+            file.write(standing.text())
+
+
+def after_failure(failed: Stop) -> Before:
+    """Return what follows a step that failed finds: what that one found."""
+    assert failed.task is not None
+    return Before(failed.before.ref, (*failed.before.failed, failed.task.id), failed.before.fresh)
+
+
+def task_for(work: Work, ref: Ref, required: Mapping[str, NodeTask]) -> NodeTask:
+    """Return the task for some work."""
+    task = task_of(ref)
+    task.take(work, required)
+    return task
+
+
+def task_of(ref: Ref) -> NodeTask:
+    """Return the task that is called so; what it is to do is known where it was wired in this process."""
+    return NodeTask(id=ref.output_id, family_name=ref.family, name=ref.name)
+
+
+def _standing_before(work: Work) -> Standing:
+    ref = work.before.ref
+    if ref is None:
+        return Standing(work.wiring.initial)
+    [found] = read_standings(task_of(ref).target_store(), [ref.address])
+    return found.begun(fresh=work.before.fresh)
+
+
+def _joins(work: Work) -> bool:
+    return work.node is not None and work.node.type in (NodeType.PARALLEL, NodeType.MAP)
+
+
+@contextlib.contextmanager
+def _folder(given: str | None) -> Iterator[str]:
+    """Give the folder in which a step works: the pipeline's, or one of its own that is gone afterwards."""
+    if given is not None:
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="nectar-step-", ignore_cleanup_errors=True) as folder:
+        yield folder

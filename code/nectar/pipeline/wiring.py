@@ -1,0 +1,294 @@
+"""Decide which tasks a DAG is, and on which each of them stands: on the step before it.
+
+What follows a success is known before anything runs: the way from the first step to the success node. Only a failure
+that has a way of its own, and a map over values that a step returns, are found out on the way; see `tasks`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from nectar import errors
+from nectar.address import KEY_LENGTH, Address, prefix_of
+from nectar.identity import identify, task_document
+from nectar.pipeline.model import Dag, Node, NodeType, Service
+from nectar.pipeline.names import Place, text_of
+from nectar.pipeline.standing import STEP_FILE
+
+if TYPE_CHECKING:
+    from nectar.pipeline.tasks import NodeTask
+
+#: what of a step makes another target of it; where it lies, and how often it is tried, does not
+_COUNTS = ("type", "command", "command_type", "command_config", "catalog", "iterate_on", "iterate_as", "branches")
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What is equal for all steps of one invocation of a pipeline; plain values."""
+
+    module: str  #: under which the targets lie
+    initial: Mapping[str, Any]  #: parameters, JSON values
+    folder: str | None  #: in which the steps work; None: each in a private one
+    catalog: Service
+    salt: str | None = None  #: the run's id, where nothing that was made before is to be found; None: target semantics
+    lineage: tuple[str, ...] = ()  #: ids of the run that is repeated, and of those that it repeated
+    kept: frozenset[str] = frozenset()  #: paths of the targets that were good in the run that is repeated
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A task of another step, as far as whoever stands on it has to know it."""
+
+    output_id: str
+    family: str
+    name: str  #: of the step, for people
+
+    @property
+    def address(self) -> Address:
+        """Where its target lies."""
+        return Address(prefix_of(self.family), self.output_id[:KEY_LENGTH])
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a step finds when it begins."""
+
+    ref: Ref | None = None  #: whose target says how things stand; None: at the beginning of the pipeline
+    failed: tuple[str, ...] = ()  #: output ids of the steps after that one that failed
+    fresh: bool = True  #: a DAG begins here
+    known: Mapping[str, Any] | None = None  #: the parameters, where no step can have changed them; None: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a task of a step is to do; plain values."""
+
+    wiring: Wiring
+    place: Place
+    before: Before
+    node: Node | None = None  #: None: of the pipeline as a whole
+    dag: Dag | None = None  #: that is walked through
+    ends: tuple[Ref, ...] | None = None  #: the last of each branch that is joined; None: found out on the way
+    salt: str | None = None  #: its own: of the run that made it
+
+    def document(self) -> dict[str, Any]:
+        """Return what the identity of the task is made of."""
+        params: dict[str, int | str] = {"name": self.place.name}
+        if self.place.values:
+            params["values"] = _text(self.place.values)
+        if self.node is not None:
+            params["step"] = _text({key: self.node.document[key] for key in _COUNTS if key in self.node.document})
+        if self.dag is not None:
+            params["dag"] = self.dag.digest
+        if self.node is not None and self.node.branch is not None:
+            params["branch"] = self.node.branch.digest
+        if self.before.ref is None:
+            params["parameters"] = _text(self.wiring.initial)
+        if self.before.failed:
+            params["after_failure_of"] = " ".join(self.before.failed)
+        if self.salt is not None:
+            params["run"] = self.salt
+        return task_document(self.family, "", params, self.inputs(), (STEP_FILE,))
+
+    @property
+    def family(self) -> str:
+        """The family of the task, by which its folder in a store is called."""
+        return f"{self.wiring.module}.{self.place.folder}"
+
+    def inputs(self) -> dict[str, str]:
+        """Return the output ids of what it requires, by their paths."""
+        return {path: ref.output_id for path, ref in self.requires().items()}
+
+    def requires(self) -> dict[str, Ref]:
+        """Return what it requires, by paths."""
+        if self.ends is not None:
+            return {str(position): ref for position, ref in enumerate(self.ends)}
+        return {} if self.before.ref is None else {"0": self.before.ref}
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One step on the way through a DAG."""
+
+    node: Node
+    place: Place
+    before: Before
+    task: NodeTask | None  #: None: nothing is carried out
+    branches: tuple[tuple[str, Way], ...] = ()  #: by name: of parallel, dag, and map as far as its values are known
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The steps from one node of a DAG to its end, if none of them fails."""
+
+    stops: tuple[Stop, ...]
+    end: Node  #: the success or the fail node
+    after: Before  #: what follows finds
+    task: NodeTask | None  #: that is complete when the end was reached; None: nothing is carried out
+    walked: bool = False  #: `task` walks through the DAG, since failures have ways of their own in it
+
+
+@dataclass(slots=True)
+class Wirer:
+    """Makes the tasks of one invocation of a pipeline."""
+
+    wiring: Wiring
+    tasks: dict[str, NodeTask] = field(default_factory=dict)  #: by output id
+
+    def way(self, dag: Dag, place: Place, before: Before, start: str | None = None) -> Way:
+        """Return the way through a DAG from a step, by default its first one, if nothing fails."""
+        stops = []
+        node = dag.nodes[start or dag.start_at]
+        last: NodeTask | None = None
+        while node.type not in (NodeType.SUCCESS, NodeType.FAIL):
+            stop, before = self._stop(node, place.below(node.name), before)
+            stops.append(stop)
+            last = stop.task or last
+            assert node.next is not None
+            node = dag.nodes[node.next]
+        return Way(tuple(stops), node, before, last)
+
+    def whole(self, dag: Dag, place: Place, before: Before, node: Node | None = None) -> Way:
+        """Return the way through a DAG that is a step or a branch; a failure in it takes the way that it has there."""
+        way = self.way(dag, place, before)
+        if not has_routes(dag):
+            return way
+        return self.walked(dag, way, Work(self.wiring, place, before, node=node, dag=dag))
+
+    def root(self, dag: Dag) -> Way:
+        """Return the way through a pipeline, with a task for all of it."""
+        place, before = Place(), Before(known=self.wiring.initial)
+        return self.walked(dag, self.way(dag, place, before), Work(self.wiring, place, before, dag=dag))
+
+    def walked(self, dag: Dag, way: Way, work: Work) -> Way:
+        """Return a way with a task that walks it, whatever fails on it."""
+        task = self.task(work, {} if way.task is None else {"0": way.task})
+        return replace(way, task=task, walked=True, after=Before(ref_of(task), fresh=False))
+
+    def _stop(self, node: Node, place: Place, before: Before) -> tuple[Stop, Before]:
+        if node.type is NodeType.AS_IS:
+            return Stop(node, place, before, None), before
+        if node.type is NodeType.TASK:
+            task = self.task(Work(self.wiring, place, before, node=node))
+            return Stop(node, place, before, task), Before(ref_of(task), fresh=False)
+        if node.type is NodeType.DAG:
+            assert node.branch is not None
+            way = self.whole(node.branch, place, before, node)
+            return Stop(node, place, before, way.task, (("", way),)), way.after
+        if node.type is NodeType.PARALLEL:
+            branches = tuple(
+                (name, self.whole(dag, place.below(name), _begin(before))) for name, dag in node.branches.items()
+            )
+        else:
+            known = None if before.known is None else {**before.known, **place.values}
+            values = known_values(node, known, place.name)
+            branches = tuple(self.branches(node, place, before, values)) if values is not None else ()
+            if values is None:
+                task = self.task(Work(self.wiring, place, before, node=node))
+                return Stop(node, place, before, task), Before(ref_of(task), fresh=False)
+        task = self.join(node, place, before, branches)
+        return Stop(node, place, before, task, branches), Before(ref_of(task), fresh=False)
+
+    def branches(
+        self, node: Node, place: Place, before: Before, values: Sequence[Any]
+    ) -> list[tuple[str, Way]]:
+        """Return the branch of a map for each value."""
+        assert node.branch is not None and node.iterate_as is not None
+        return [
+            (text_of(value), self.whole(node.branch, place.for_value(node.iterate_as, value), _begin(before)))
+            for value in values
+        ]
+
+    def join(
+        self, node: Node, place: Place, before: Before, branches: Sequence[tuple[str, Way]]
+    ) -> NodeTask:
+        """Return the task that joins what branches did."""
+        ends = tuple(ref_of(way.task) for _, way in branches if way.task is not None)
+        return self.task(Work(self.wiring, place, before, node=node, ends=ends))
+
+    def task(self, work: Work, required: Mapping[str, NodeTask] | None = None) -> NodeTask:
+        """Return the task for some work: the one that the run that is repeated has kept, else one of this run.
+
+        It requires what the work says, or what is given.
+        """
+        for salt in self.wiring.lineage:
+            kept = replace(work, salt=salt)
+            ref = ref_for(kept)
+            if ref.address.path in self.wiring.kept:
+                return self._made(kept, ref, required)
+        own = replace(work, salt=self.wiring.salt)
+        return self._made(own, ref_for(own), required)
+
+    def _made(self, work: Work, ref: Ref, required: Mapping[str, NodeTask] | None) -> NodeTask:
+        from nectar.pipeline.tasks import task_for, task_of  # they wire, too, where they go on after a failure
+
+        if ref.output_id not in self.tasks:
+            if required is None:
+                wanted = work.requires()
+                required = {path: self.tasks.get(one.output_id) or task_of(one) for path, one in wanted.items()}
+            self.tasks[ref.output_id] = task_for(work, ref, required)
+        return self.tasks[ref.output_id]
+
+
+def ref_for(work: Work) -> Ref:
+    """Return how the task for some work is called by those who stand on it."""
+    return Ref(identify(work.document()).output_id, work.family, work.place.name)
+
+
+def ref_of(task: NodeTask) -> Ref:
+    """Return how a task is called by those who stand on it."""
+    return Ref(task.id, task.family_name, task.name)
+
+
+def has_routes(dag: Dag) -> bool:
+    """Say whether a failure in a DAG can lead elsewhere than to its fail node."""
+    return any(
+        dag.nodes[dag.after_failure(node)].type is not NodeType.FAIL
+        for node in dag.nodes.values()
+        if node.type not in (NodeType.SUCCESS, NodeType.FAIL)
+    )
+
+
+def known_values(node: Node, known: Mapping[str, Any] | None, name: str) -> list[Any] | None:
+    """Return the values of a map, None where the parameters are not known yet.
+
+    Raises:
+        ParameterNotSet, ResultInvalid: when nothing has set the parameter, or it is no list of different values.
+    """
+    if known is None:
+        return None
+    assert node.iterate_on is not None
+    if node.iterate_on not in known:
+        from nectar.pipeline.functions import not_set
+
+        raise not_set(name, node.iterate_on, known)
+    values = known[node.iterate_on]
+    if isinstance(values, str):
+        try:
+            values = json.loads(values)  # from a command line, where everything is text
+        except ValueError:
+            values = None
+    if not isinstance(values, list):
+        raise errors.ResultInvalid(
+            f"`{name}` iterates over `{node.iterate_on}`, which is no list",
+            hint="let a step return a list, or give one as JSON: `[1, 2, 3]`",
+        )
+    texts = [text_of(value) for value in values]
+    twice = next((text for text in texts if texts.count(text) > 1), None) if len(set(texts)) < len(texts) else None
+    if twice is not None:
+        raise errors.ResultInvalid(
+            f"`{name}` iterates over `{node.iterate_on}`, which has `{twice:.100}` more than once",
+            hint="each value is one branch with a name of its own: let the values be different",
+        )
+    return values
+
+
+def _begin(before: Before) -> Before:
+    return replace(before, fresh=True)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
