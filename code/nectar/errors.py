@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 
 class ExitCode(IntEnum):
@@ -60,6 +60,8 @@ def from_json(document: Mapping[str, Any]) -> NectarError:
     error = kind(str(document["message"]), hint=document.get("hint"))
     if isinstance(error, InvalidParameters):
         error.problems = tuple(ParameterProblem(**problem) for problem in document.get("problems", ()))
+    if isinstance(error, FileInvalid):
+        error.faults = tuple(FileFault(**fault) for fault in document.get("faults", ()))
     return error
 
 
@@ -208,6 +210,41 @@ class DescriptionNewer(DescriptionInvalid):
     """A description was written by a newer Nectar."""
 
     code = "description-newer"
+
+
+# Files that people write by hand: what cannot be read as what it should be.
+
+
+class FileInvalid(UsageError):
+    """A file does not hold what it should."""
+
+    code = "file-invalid"
+
+    def __init__(self, message: str, *, faults: Sequence[FileFault] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.faults = tuple(faults)  #: every fault, by file and line
+
+    def to_json(self) -> dict[str, Any]:
+        return super().to_json() | {"faults": [fault._asdict() for fault in self.faults]}
+
+
+class PipelineInvalid(FileInvalid):
+    """A file is no pipeline, or none that can be carried out."""
+
+    code = "pipeline-invalid"
+
+
+class FileFault(NamedTuple):
+    """One thing that is wrong in a file."""
+
+    file: str  #: as it was named
+    line: int | None  #: from 1; None for what has none
+    message: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.message}" + (f"; {self.hint}" if self.hint else "")
 
 
 class NoContainers(UsageError):

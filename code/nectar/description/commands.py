@@ -19,8 +19,8 @@ from nectar import errors, settings
 from nectar.address import KEY_LENGTH
 from nectar.description.containers import Container, find_engine
 from nectar.description.dag import OF_TASKS, Dag
-from nectar.programs import carry_out, ending
 from nectar.identity import Identity
+from nectar.programs import carry_out, ending
 from nectar.settings import IdentityScheme
 from nectar.task import Task
 

@@ -142,9 +142,7 @@ def files_below(folder: Path, patterns: Iterable[str]) -> Iterator[tuple[str, Pa
                 yield name, place
 
 
-def put_all(
-    catalog: Catalog, folder: Path, pattern: str, known: Mapping[str, Entry]
-) -> list[Entry]:
+def put_all(catalog: Catalog, folder: Path, pattern: str, known: Mapping[str, Entry]) -> list[Entry]:
     """Put the files that match a pattern, and return where they are; what is there unchanged is not copied again."""
     entries = []
     for name, place in files_below(folder, [pattern]):
@@ -196,7 +194,7 @@ def make_catalog(service: Service, around: Surroundings) -> Catalog:
     Raises:
         OptionsInvalid: when there is none of this type.
     """
-    from nectar.pipeline.services import find
+    from nectar.pipeline.finding import find
 
     make: MakeCatalog = find(GROUP, "catalog", service.type, BUILT_IN)
     return make(service.config, around)

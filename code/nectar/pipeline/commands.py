@@ -1,175 +1,65 @@
-"""Carry out the command of a step: a Python function, a lambda, a line of shell, or a notebook."""
+"""Say what is wrong with a command, as far as that can be told without running it."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import json
-import os
-import re
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+import ast
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
 
-from nectar import errors
-from nectar.pipeline.context import VARIABLE, StepContext
-from nectar.pipeline.functions import not_set
-from nectar.pipeline.model import CommandType, Node
-from nectar.pipeline.names import text_of
-from nectar.pipeline.standing import checked_parameters
-from nectar.programs import carry_out, ending
+from nectar.pipeline.faults import quoted
+from nectar.pipeline.model import CommandType
 
-PARAMETER, MAP, TRACK = "NECTAR_PRM_", "NECTAR_MAP_", "NECTAR_TRACK_"
-SHELL = ("/bin/sh", "-c")
-
-_TRACKED = re.compile(rf"^{TRACK}([^\W\d]\w*)=(.*)$")
-_NUMBER = re.compile(r"-?(0|[1-9]\d{0,300})(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
+_Wrong = tuple[str, str]  #: what is wrong, and the hint
 
 
-def carry_out_command(node: Node, context: StepContext) -> None:
-    """Carry a command out, and store what it returns as parameters.
-
-    Raises:
-        CommandFailed: when a program cannot be started, or ends with another exit code than 0.
-        ParameterNotSet, ResultInvalid: when it asks for what is not there, or returns what cannot be parameters.
-        Whatever a function raises.
-    """
-    _COMMANDS[node.command_type](node, context)
+def wrong(command: str, kind: CommandType) -> _Wrong | None:
+    """Return what is wrong with a command of a kind and how it is put right, None where nothing is."""
+    return _CHECKS[kind](command)
 
 
-def _python(node: Node, context: StepContext) -> None:
-    assert node.command is not None
-    module, _, name = node.command.rpartition(".")
+def _function(command: str) -> _Wrong | None:
+    parts = command.split(".")
+    if len(parts) > 1 and all(part.isidentifier() for part in parts):
+        return None
+    message = f"the command {quoted(command)} is no dotted name of a function"
+    if command.lstrip().startswith("lambda"):
+        return message, "a lambda has `command_type: python-lambda`"
+    if command.endswith(".ipynb"):
+        return message, "a notebook has `command_type: notebook`"
+    if any(character in command for character in " /|;&"):
+        return message, "a line for the shell has `command_type: shell`"
+    return message, "write `module.function`"
+
+
+def _lambda(command: str) -> _Wrong | None:
+    hint = "write `lambda x: {'x': x + 1}`, on one line or in parentheses"
     try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise errors.CommandFailed(
-            f"`{context.step}` cannot find `{node.command}`: {error}",
-            hint="modules are looked for in the project, and in the folder in which the command was started",
-        ) from error
-    _call(function, context)
+        with warnings.catch_warnings():  # of the compiler: they are told when the command runs
+            warnings.simplefilter("ignore")
+            tree = ast.parse(command.strip(), mode="eval")
+    except SyntaxError as error:
+        return f"the command {quoted(command)} is no Python: {error.msg}", hint
+    except (MemoryError, RecursionError, ValueError):
+        return f"the command {quoted(command)} is no Python that can be read", hint
+    if not isinstance(tree.body, ast.Lambda):
+        return f"the command {quoted(command)} is no lambda", hint
+    return None
 
 
-def _lambda(node: Node, context: StepContext) -> None:
-    assert node.command is not None
-    code = compile(node.command.strip(), f"<the lambda of {context.step}>", "eval")
-    _call(eval(code, {"__name__": "nectar_step"}), context)
+def _shell(command: str) -> _Wrong | None:
+    return None  # only a shell can tell
 
 
-def _call(function: Callable[..., Any], context: StepContext) -> None:
-    arguments = dict(_arguments(function, context))
-    here = os.getcwd()
-    os.chdir(context.around.folder)
-    try:
-        returned = function(**arguments)
-    finally:
-        os.chdir(here)
-    context.store_parameters(checked_parameters(context.step, returned))
+def _notebook(command: str) -> _Wrong | None:
+    if PurePosixPath(command).suffix == ".ipynb":
+        return None
+    return f"the command {quoted(command)} is no path of a notebook", "it ends in `.ipynb`"
 
 
-def _arguments(function: Callable[..., Any], context: StepContext) -> Iterator[tuple[str, Any]]:
-    known = context.known
-    taken = set()
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            yield from ((name, value) for name, value in known.items() if name not in taken)
-        elif parameter.kind is parameter.VAR_POSITIONAL:
-            continue
-        elif parameter.name in known:
-            taken.add(parameter.name)
-            yield parameter.name, known[parameter.name]
-        elif parameter.default is parameter.empty:
-            raise not_set(context.step, parameter.name, known)
-
-
-def _shell(node: Node, context: StepContext) -> None:
-    assert node.command is not None
-    with tempfile.TemporaryDirectory(prefix="nectar-step-", ignore_cleanup_errors=True) as shared:
-        environment = variables(context) | context.share(Path(shared))
-        words = [*SHELL, node.command]
-        try:
-            code = carry_out(words, folder=context.around.folder, environment=environment)
-        except (OSError, ValueError) as error:
-            raise errors.CommandFailed(
-                f"the command of `{context.step}` cannot be started: {error}",
-                hint="parameters are in its environment: a value may not be longer than 128 KiB, or hold a null",
-            ) from error
-        context.hear(Path(shared))
-    if code != 0:
-        raise errors.CommandFailed(f"the command of `{context.step}` {ending(code)}", hint="its logs tell more")
-
-
-def _notebook(node: Node, context: StepContext) -> None:
-    assert node.command is not None
-    try:
-        import papermill
-    except ImportError as error:
-        raise errors.CommandFailed(
-            f"`{context.step}` is a notebook, and papermill is not installed",
-            hint="install `nectar-chains[notebooks]`",
-        ) from error
-    source = Path(context.around.folder, node.command)
-    executed = Path(context.around.folder, context.data_folder, f"{source.stem}_out.ipynb")
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"kernel_name": node.command_config["kernel"]} if "kernel" in node.command_config else {}
-    with tempfile.TemporaryDirectory(prefix="nectar-step-", ignore_cleanup_errors=True) as shared:
-        before = dict(os.environ)
-        os.environ.update(variables(context) | context.share(Path(shared)))  # the kernel has them from this process
-        try:
-            papermill.execute_notebook(
-                str(source),
-                str(executed),
-                parameters=_identifiers(context.known),
-                cwd=context.around.folder,
-                progress_bar=False,
-                log_output=True,
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
-                **settings,
-            )
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-            context.hear(Path(shared))
-            if executed.is_file():
-                context.put(executed.name)
-
-
-def _identifiers(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name.isidentifier()}
-
-
-_COMMANDS: Mapping[CommandType, Callable[[Node, StepContext], None]] = {
-    CommandType.PYTHON: _python,
+_CHECKS: Mapping[CommandType, Callable[[str], _Wrong | None]] = {
+    CommandType.PYTHON: _function,
     CommandType.PYTHON_LAMBDA: _lambda,
     CommandType.SHELL: _shell,
     CommandType.NOTEBOOK: _notebook,
 }
-
-
-def variables(context: StepContext) -> dict[str, str]:
-    """Return the environment of a program of a step: this process's, without another step's values, and its own."""
-    ours = (PARAMETER, MAP, VARIABLE)
-    inherited = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
-    parameters = {f"{PARAMETER}{name}": text_of(value) for name, value in context.standing.parameters.items()}
-    values = {f"{MAP}{name}": text_of(value) for name, value in context.values.items()}
-    return inherited | parameters | values
-
-
-def tracked(log: str) -> dict[str, int | float | str]:
-    """Return the metrics that a program printed, as `NECTAR_TRACK_name=value` on lines of their own.
-
-    What is a number in JSON is one; everything else is text.
-
-    Raises:
-        FileNotFoundError: when there is no such log.
-    """
-    found: dict[str, int | float | str] = {}
-    with open(log, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if match := _TRACKED.match(line):
-                text = match[2].rstrip()
-                found[match[1]] = json.loads(text) if _NUMBER.fullmatch(text) else text
-    return found

@@ -1,48 +1,71 @@
-"""Find the implementations of services by their names: those that are built in, and those of other packages."""
+"""Read which services a pipeline is to have, and decide between several that say so."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import entry_points
-from typing import Any, TypeVar
+import sys
+from pathlib import Path
 
 from nectar import errors
-from nectar.errors import ParameterProblem
+from nectar.pipeline import vocabulary
+from nectar.pipeline.checks import Checks
+from nectar.pipeline.faults import Faults
+from nectar.pipeline.model import DEFAULTS, Services
+from nectar.pipeline.reading import MOST_BYTES, document_in, read
+from nectar.pipeline.validation import services_of
+from nectar.pipeline.values import part_of
+from nectar.pipeline.yaml_text import MOST_LEVELS, Part, decoded
 
-_Made = TypeVar("_Made")
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
-def find(group: str, what: str, name: str, built_in: Mapping[str, _Made]) -> _Made:
-    """Return what a name means: built in, else an entry point of a group.
+def read_services(path: Path) -> Services:
+    """Return the services of a configuration file, TOML or YAML by its suffix.
 
     Raises:
-        OptionsInvalid: when nothing has this name, or what has it cannot be imported.
+        FileInvalid: with everything that is wrong, by line where the file is YAML.
+        UsageError: when the file cannot be read, or has another suffix.
     """
-    if name in built_in:
-        return built_in[name]
-    found = {one.name: one for one in entry_points(group=group)}
-    if name not in found:
-        known = sorted({*built_in, *found})
-        hint = errors.did_you_mean(name, known) or f"there is {', '.join(f'`{one}`' for one in known)}"
-        raise errors.OptionsInvalid(f"no {what} `{name}`", hint=hint)
+    if path.suffix not in (".toml", ".yaml", ".yml"):
+        hint = "name it `.yaml`, `.yml` or `.toml`, by what it holds"
+        raise errors.UsageError(f"`{path}` is neither YAML nor TOML by its name", hint=hint)
+    faults = Faults(str(path))
+    raw = read(path)
+    document = _toml(raw, faults) if path.suffix == ".toml" else document_in(raw, faults)
+    services = Services()
+    if document is not None and document.value is not None:
+        if isinstance(document.value, dict):
+            checks = Checks(faults)
+            checks.keys(document, "the file", tuple(vocabulary.SERVICES))
+            services = services_of(document.members, checks)
+        else:
+            faults.add(document.line, "the file is no mapping", f"its sections are {', '.join(vocabulary.SERVICES)}")
+    if faults:
+        raise faults.error(errors.FileInvalid)
+    return services
+
+
+def _toml(raw: bytes, faults: Faults) -> Part | None:
+    text = decoded(raw, faults, MOST_BYTES)
+    if text is None:
+        return None
     try:
-        loaded: _Made = found[name].load()
-    except Exception as error:  # another package's code
-        raise errors.OptionsInvalid(
-            f"the {what} `{name}` cannot be imported: {error}", hint=f"look at the package of `{found[name].value}`"
-        ) from error
-    return loaded
+        return part_of(tomllib.loads(text), faults)
+    except tomllib.TOMLDecodeError as error:
+        faults.add(None, f"this is no TOML: {error}")
+    except RecursionError:
+        faults.add(None, f"more than {MOST_LEVELS} levels lie in each other", "make it flatter")
+    except ValueError as error:  # a number of thousands of digits
+        faults.add(None, f"this is no TOML that can be read: {error}")
+    return None
 
 
-def unknown_settings(what: str, given: Mapping[str, Any], known: Iterable[str]) -> Sequence[ParameterProblem]:
-    """Return a problem for each setting of a service that it does not have."""
-    names = sorted(known)
-    return [
-        ParameterProblem(
-            f"{what}.config.{name}",
-            f"{what} has no setting `{name}`",
-            errors.did_you_mean(name, names) or (f"it has {', '.join(names)}" if names else "it has none"),
-        )
-        for name in given
-        if name not in names
-    ]
+def merge(*services: Services) -> Services:
+    """Return for each service what the first of those says that says something of it, in the end its default."""
+    found = {}
+    for name in vocabulary.SERVICES:
+        said = (getattr(one, name) for one in (*services, DEFAULTS))
+        found[name] = next(service for service in said if service is not None)
+    return Services(**found)

@@ -18,7 +18,7 @@ from nectar import errors
 from nectar.address import KEY_LENGTH
 from nectar.identity import Identity
 from nectar.pipeline.catalog import DATA_FOLDER, Surroundings
-from nectar.pipeline.commands import carry_out_command, tracked
+from nectar.pipeline.carrying import carry_out_command, tracked
 from nectar.pipeline.context import StepContext, working
 from nectar.pipeline.model import NodeType
 from nectar.pipeline.standing import STEP_FILE, Standing, read_standings

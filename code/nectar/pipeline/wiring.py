@@ -192,9 +192,7 @@ class Wirer:
         task = self.join(node, place, before, branches)
         return Stop(node, place, before, task, branches), Before(ref_of(task), fresh=False)
 
-    def branches(
-        self, node: Node, place: Place, before: Before, values: Sequence[Any]
-    ) -> list[tuple[str, Way]]:
+    def branches(self, node: Node, place: Place, before: Before, values: Sequence[Any]) -> list[tuple[str, Way]]:
         """Return the branch of a map for each value."""
         assert node.branch is not None and node.iterate_as is not None
         return [
@@ -202,9 +200,7 @@ class Wirer:
             for value in values
         ]
 
-    def join(
-        self, node: Node, place: Place, before: Before, branches: Sequence[tuple[str, Way]]
-    ) -> NodeTask:
+    def join(self, node: Node, place: Place, before: Before, branches: Sequence[tuple[str, Way]]) -> NodeTask:
         """Return the task that joins what branches did."""
         ends = tuple(ref_of(way.task) for _, way in branches if way.task is not None)
         return self.task(Work(self.wiring, place, before, node=node, ends=ends))
