@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nectar.actions.plan import plan
     from nectar.actions.run import run
     from nectar.chain.presets import Preset
+    from nectar.recording.metrics import report_metric, track_this
     from nectar.steps import Context, Step
     from nectar.task import CODE, FileSource, LocalTask, S3Task, Task
 
@@ -33,7 +34,9 @@ __all__ = [
     "execute",
     "execute_run",
     "plan",
+    "report_metric",
     "run",
+    "track_this",
 ]
 
 _HOMES = {
@@ -49,7 +52,9 @@ _HOMES = {
     "execute": "nectar.actions.executing",
     "execute_run": "nectar.actions.executing",
     "plan": "nectar.actions.plan",
+    "report_metric": "nectar.recording.metrics",
     "run": "nectar.actions.run",
+    "track_this": "nectar.recording.metrics",
 }
 
 

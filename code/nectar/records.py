@@ -77,6 +77,7 @@ class Record:
     adopted: bool = False  #: True where another tool made the files
     reused_from: str | None = None  #: path of the target whose files these are: its inputs had the same bytes
     places: Mapping[str, str] = field(default_factory=dict)  #: of parameters and logs that do not lie under their names
+    metrics: Mapping[str, Any] = field(default_factory=dict)  #: what the task reported of itself, as JSON values
 
     @property
     def seconds(self) -> float:
@@ -122,6 +123,8 @@ class Record:
         document["attempt"] = {"id": self.attempt, "number": self.attempt_number}
         if self.reused_from is not None:
             document["reused_from"] = self.reused_from
+        if self.metrics:
+            document["metrics"] = dict(self.metrics)
         # From here on it says what the records of many tasks have in common: see `_Common`.
         document["outputs"] = list(self.outputs)
         document["foreign"] = list(self.foreign)
@@ -331,6 +334,7 @@ def _from_json(document: dict[str, Any], common: _Common, expected: Address) -> 
         adopted=common.adopted,
         reused_from=document.get("reused_from"),
         places={_place(name): _place(place) for name, place in places.items()} if places else {},
+        metrics=dict(document.get("metrics") or {}),
     )
 
 

@@ -129,3 +129,11 @@ def test_what_an_end_says_again_counts_as_in_any_json() -> None:
     assert parse(raw, ADDRESS) == record(output_id="2" * 64)
     raw = made.to_bytes().replace(b'"files":', b'"outputs": ["none.txt"], "files":')
     assert parse(raw, ADDRESS) == made
+
+
+@given(documents)
+def test_metrics_are_read_as_they_were_written_and_an_older_record_has_none(metrics: dict[str, Any]) -> None:
+    made = record(metrics=metrics)
+    assert parse(made.to_bytes(), ADDRESS) == made
+    older = {name: value for name, value in json.loads(made.to_bytes()).items() if name != "metrics"}
+    assert parse(json.dumps(older).encode(), ADDRESS).metrics == {}

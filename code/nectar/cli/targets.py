@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -110,6 +111,8 @@ def _print_record(record: Record, urls: dict[str, str]) -> None:
         console.line((f"            {urls[file.name]}", "dim"))
     for name in record.foreign:
         console.line(f"  elsewhere {name}")
+    for name, value in record.metrics.items():
+        console.line(f"  metric    {name} = {json.dumps(value, ensure_ascii=False)}")
 
 
 def _print_identity(identity: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from nectar.address import Address
 from nectar.identity import Identity
 from nectar.recording import run as runs_of_process
 from nectar.recording.capture import captured
+from nectar.recording.metrics import reporting
 from nectar.recording.sealing import digest_of, seal
 from nectar.recording.uses import Uses
 from nectar.records import ATTEMPT_NAME, PARAMS_NAME, STDERR_NAME, STDOUT_NAME, InputEntry, Record
@@ -65,6 +66,7 @@ class Attempt:
     uses: Uses = field(default_factory=Uses)  #: of stores, for this attempt alone
     staging: Staging = field(init=False)
     _dynamic: list[InputEntry] = field(default_factory=list)
+    _metrics: dict[str, Any] = field(default_factory=dict)
     _run: runs_of_process.Run = field(default_factory=runs_of_process.current)
     _started_at: datetime = field(default_factory=records.utc_now)
     _earlier: Record | None = None
@@ -86,10 +88,12 @@ class Attempt:
             if "/" in name:
                 os.makedirs(os.path.dirname(os.path.join(self.staging.path, name)), exist_ok=True)
 
-    def capturing(self) -> contextlib.AbstractContextManager[None]:
-        """Let what is printed meanwhile go into the attempt's logs."""
+    @contextlib.contextmanager
+    def capturing(self) -> Iterator[None]:
+        """Let what is printed meanwhile go into the attempt's logs, and what is reported into its record."""
         folder = self.staging.path
-        return captured(f"{folder}/{STDOUT_NAME}", f"{folder}/{STDERR_NAME}", self._run.echo)
+        with captured(f"{folder}/{STDOUT_NAME}", f"{folder}/{STDERR_NAME}", self._run.echo), reporting(self._metrics):
+            yield
 
     def take_over(self, earlier: Record) -> bool:
         """Take the files of an earlier target instead of making them; False where it is not any more what it was.
@@ -147,6 +151,7 @@ class Attempt:
             provenance=provenance(settings.current().root),
             tags=self._run.tags,
             reused_from=self._earlier.address.path if self._earlier is not None else None,
+            metrics=self._earlier.metrics if self._earlier is not None else self._metrics,
         )
         return Finished(self.staging, record, work.replaces, work.outputs, None if self._dynamic else work.recipe)
 
