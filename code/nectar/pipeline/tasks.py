@@ -1,4 +1,4 @@
-"""The tasks that a pipeline is made of: one for each command, each joining of branches, each DAG that is walked through.
+"""The tasks that a pipeline is made of: one for each command, each joining of branches, and each DAG that is walked.
 
 They are tasks like all others: plans, leases, commits, logs, records, workers and retries are the engine's. What is
 handed from step to step is a file in the target of each.
@@ -7,6 +7,7 @@ handed from step to step is a file in the target of each.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
@@ -17,8 +18,8 @@ import luigi
 from nectar import errors
 from nectar.address import KEY_LENGTH
 from nectar.identity import Identity
-from nectar.pipeline.catalog import DATA_FOLDER, Surroundings
 from nectar.pipeline.carrying import carry_out_command, tracked
+from nectar.pipeline.catalog import DATA_FOLDER, Surroundings
 from nectar.pipeline.context import StepContext, working
 from nectar.pipeline.model import NodeType
 from nectar.pipeline.standing import STEP_FILE, Standing, read_standings
@@ -27,6 +28,8 @@ from nectar.recording.metrics import report_metric
 from nectar.records import STDOUT_NAME
 from nectar.settings import IdentityScheme
 from nectar.task import Task
+
+log = logging.getLogger("luigi-interface")  # the one that people who run chains look at
 
 
 class NodeTask(Task):
@@ -143,7 +146,7 @@ class NodeTask(Task):
                 carry_out_command(work.node, context)
             for pattern in wish.put:
                 if not context.put(pattern):
-                    print(f"warning: nothing in `{data_folder}` matches `{pattern}`: nothing is put into the catalog")
+                    log.warning("nothing in `%s` matches `%s`: nothing is put into the catalog", data_folder, pattern)
         sys.stdout.flush()
         for name, value in {**tracked(f"{staging.path}/{STDOUT_NAME}"), **context.metrics}.items():
             report_metric(name, value)

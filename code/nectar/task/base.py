@@ -63,7 +63,7 @@ class Task(luigi.Task, metaclass=TaskRegister):
     #: True for a task whose identity looks into a file
     reads_file: ClassVar[bool] = False
     #: True for a task that runs when what it needs has ended, well or not, and finds out for itself what is there.
-    #: Where it ends well the failures below it are its business, and no failure of the run. Luigi's worker knows no such.
+    #: Where it ends well the failures below it are its business. Luigi's worker knows no such thing.
     catches_failures: ClassVar[bool] = False
     #: False for a task whose identity says all that it does: there is no code that could drift
     has_code: ClassVar[bool] = True
