@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nectar.actions.plan import plan
     from nectar.actions.run import run
     from nectar.chain.presets import Preset
+    from nectar.pipeline.functions import get_from_catalog, get_parameter, put_in_catalog, store_parameter
     from nectar.recording.metrics import report_metric, track_this
     from nectar.steps import Context, Step
     from nectar.task import CODE, FileSource, LocalTask, S3Task, Task
@@ -33,9 +34,13 @@ __all__ = [
     "create_run",
     "execute",
     "execute_run",
+    "get_from_catalog",
+    "get_parameter",
     "plan",
+    "put_in_catalog",
     "report_metric",
     "run",
+    "store_parameter",
     "track_this",
 ]
 
@@ -51,9 +56,13 @@ _HOMES = {
     "create_run": "nectar.actions.executing",
     "execute": "nectar.actions.executing",
     "execute_run": "nectar.actions.executing",
+    "get_from_catalog": "nectar.pipeline.functions",
+    "get_parameter": "nectar.pipeline.functions",
     "plan": "nectar.actions.plan",
+    "put_in_catalog": "nectar.pipeline.functions",
     "report_metric": "nectar.recording.metrics",
     "run": "nectar.actions.run",
+    "store_parameter": "nectar.pipeline.functions",
     "track_this": "nectar.recording.metrics",
 }
 

@@ -73,7 +73,7 @@ class NodeTask(Task):
         return work is not None and work.dag is not None and has_routes(work.dag)
 
     @property
-    def retry_count(self) -> int | None:  # type: ignore[override]
+    def retry_count(self) -> int | None:
         """How often it is tried, the first time included; None: as the engine is set."""
         work = self._work
         return work.node.retry if work is not None and work.node is not None and not _joins(work) else None

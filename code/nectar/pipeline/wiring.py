@@ -124,6 +124,7 @@ class Stop:
 class Way:
     """The steps from one node of a DAG to its end, if none of them fails."""
 
+    place: Place
     stops: tuple[Stop, ...]
     end: Node  #: the success or the fail node
     after: Before  #: what follows finds
@@ -149,7 +150,7 @@ class Wirer:
             last = stop.task or last
             assert node.next is not None
             node = dag.nodes[node.next]
-        return Way(tuple(stops), node, before, last)
+        return Way(place, tuple(stops), node, before, last)
 
     def whole(self, dag: Dag, place: Place, before: Before, node: Node | None = None) -> Way:
         """Return the way through a DAG that is a step or a branch; a failure in it takes the way that it has there."""

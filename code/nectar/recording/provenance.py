@@ -6,6 +6,7 @@ import functools
 import getpass
 import os
 import platform
+import re
 import resource
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any, Union
 from nectar.records import Encoded
 
 GIT_TIMEOUT_S = 10.0
+_USER = re.compile(r"^(\w+://)[^/@]*@")
 
 GitState = Union[dict[str, Any], None]  #: `{"commit", "dirty"}`
 
@@ -58,6 +60,27 @@ def git_state(root: Path, process: int) -> GitState:
     if (root, process) not in _git_states:
         _git_states[root, process] = _ask_git(root)
     return _git_states[root, process]
+
+
+def code_identities(folder: Path) -> list[dict[str, Any]]:
+    """Return what says which code is in a folder, as magnus's run log has it; nothing where git or a repository is not.
+
+    The address of the repository is without the user and password that may be in it.
+    """
+    state = git_state(folder, os.getpid())
+    if state is None:
+        return []
+    url = _git(folder, "config", "--get", "remote.origin.url") or ""
+    changed = state["dirty"]
+    return [
+        {
+            "code_identifier": state["commit"],
+            "code_identifier_type": "git",
+            "code_identifier_dependable": changed is False,
+            "code_identifier_url": _USER.sub(r"\1", url),
+            "code_identifier_message": "" if changed is False else "the tree has changes that are in no commit",
+        }
+    ]
 
 
 def known_git_state(root: Path) -> tuple[GitState, ...]:

@@ -107,6 +107,16 @@ class History(Protocol):
         """Return the newest runs that were asked for the target at `path`, or had a step that makes it."""
 
 
+class RunLogs(Protocol):
+    """What pipelines tell of their runs, each as one document."""
+
+    def keep_run_log(self, run_id: str, document: Mapping[str, object]) -> None:
+        """Keep the run log of a run, in the place of an earlier one of it."""
+
+    def run_log(self, run_id: str) -> dict[str, object] | None:
+        """Return the run log of a run, None where there is none."""
+
+
 class Queue(Protocol):
     """What servers do with runs that wait."""
 
@@ -166,7 +176,7 @@ class Gate(Protocol):
         """Return the token of this hash, None where there is none, or it was revoked."""
 
 
-class RunStore(Keeping, History, Queue, Gate, Protocol):
+class RunStore(Keeping, History, RunLogs, Queue, Gate, Protocol):
     """The books: the history of runs, and the queue of those to come. Threads and forked children may share it."""
 
     url: str  #: how it is named in settings and messages; without a password

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from nectar.runs import lines
 from nectar.runs.folding import AttemptState, Ledger, StepState, named_steps
 from nectar.runs.lines import Line
 from nectar.runs.sql.rows import chunks, insert_if_new, json_text, put, rows_of, run_of
-from nectar.runs.sql.tables import attempts, events, roots, runs, steps, tags
+from nectar.runs.sql.tables import attempts, events, roots, run_logs, runs, steps, tags
 from nectar.runs.values import NewRun, Process, Run, RunState, from_micros, may_follow, to_micros
 
 _STEP_FIELDS = tuple(StepState.__dataclass_fields__)
@@ -44,6 +44,11 @@ def create(connection: Connection, new: NewRun, state: RunState) -> Run:
     _insert_all(connection, tags, tags_of)
     note(connection, locked(connection, new.id), to_micros(new.created_at), lines.RUN_CREATED, {"state": state.value})
     return run_of(locked(connection, new.id))
+
+
+def keep_run_log(connection: Connection, run_id: str, document: Mapping[str, object]) -> None:
+    """Keep a run log; see `RunStore.keep_run_log`."""
+    put(connection, run_logs, [{"run_id": run_id, "document": json.dumps(document)}])  # in the order of its steps
 
 
 def advance(

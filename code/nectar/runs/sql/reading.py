@@ -23,7 +23,7 @@ from nectar.runs.sql.rows import (
     searched,
     step_of,
 )
-from nectar.runs.sql.tables import attempts, events, roots, runs, schema, steps, tags
+from nectar.runs.sql.tables import attempts, events, roots, run_logs, runs, schema, steps, tags
 from nectar.runs.values import Attempt, Event, Run, Step, to_micros
 
 LARGEST_PAGE = 1000
@@ -216,3 +216,9 @@ def events_of(connection: Connection, run_id: str, after: int, limit: int) -> li
 def of_target(connection: Connection, path: str, size: int) -> list[Run]:
     """See `RunStore.of_target`."""
     return [run_of(row) for row in connection.execute(_OF_TARGET, {"path": path, "most": size})]
+
+
+def run_log(connection: Connection, run_id: str) -> dict[str, object] | None:
+    """Return a run log; see `RunStore.run_log`."""
+    found = connection.execute(select(run_logs.c.document).where(run_logs.c.run_id == run_id)).scalar()
+    return None if found is None else dict(json.loads(found))

@@ -91,8 +91,15 @@ CREATE TABLE tokens (
 );
 """
 
+
+def _second(connection: Connection) -> None:
+    """Make room for the run logs of pipelines."""
+    words = 'TEXT COLLATE "C"' if connection.dialect.name == "postgresql" else "TEXT"
+    connection.execute(text(f"CREATE TABLE run_logs (run_id {words} PRIMARY KEY NOT NULL, document {words} NOT NULL)"))
+
+
 #: the steps, in their order; the version of the schema is how many were taken
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first,)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second)
 VERSION = len(MIGRATIONS)
 
 

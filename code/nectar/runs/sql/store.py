@@ -63,6 +63,13 @@ class SqlRunStore:
     def of_target(self, path: str, size: int = 100) -> Sequence[Run]:
         return self._database.read(lambda connection: reading.of_target(connection, path, size))
 
+    def keep_run_log(self, run_id: str, document: Mapping[str, object]) -> None:
+        check_run_id(run_id)
+        self._database.write(lambda connection: keeping.keep_run_log(connection, run_id, document))
+
+    def run_log(self, run_id: str) -> dict[str, object] | None:
+        return self._database.read(lambda connection: reading.run_log(connection, run_id))
+
     def enqueue(self, new: NewRun, *, most: int | None = None) -> Run:
         check_run_id(new.id)
         return self._database.write(lambda connection: queueing.enqueue(connection, new, most), Lock.ENQUEUE)

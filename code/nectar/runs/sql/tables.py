@@ -105,6 +105,9 @@ steps = Table(
     _text("logs"),
 )
 
+#: what pipelines tell of their runs, as one document each
+run_logs = Table("run_logs", metadata, _text("run_id", key=True), _text("document"))
+
 attempts = Table(
     "attempts",
     metadata,

@@ -1,0 +1,255 @@
+"""Carry a pipeline file out as a run of its own: nothing that was made before is found complete, unless it is kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nectar import errors, settings
+from nectar.actions.history import opened
+from nectar.actions.run import runner_for
+from nectar.actions.run_logs import Heading, run_log
+from nectar.errors import ParameterProblem
+from nectar.execution.bookkeeping import options_told
+from nectar.execution.choice import EXECUTORS, Options, check
+from nectar.execution.outcome import Event, Listener, Runner, RunResult
+from nectar.pipeline import catalog, run_log_stores
+from nectar.pipeline.finding import find, unknown_settings
+from nectar.pipeline.model import Pipeline, Service, Services
+from nectar.pipeline.names import module_of
+from nectar.pipeline.run_log_stores import RunLogStore, make_run_log_store
+from nectar.pipeline.services import merge
+from nectar.pipeline.standing import checked_parameters
+from nectar.pipeline.tasks import NodeTask
+from nectar.pipeline.wiring import Way, Wirer, Wiring
+from nectar.recording.provenance import code_identities
+from nectar.recording.run import new_run_id
+from nectar.records import utc_now
+from nectar.runs import Journal, NewRun, Root, Run, RunState
+from nectar.runs.values import check_run_id
+
+_GOOD = frozenset({"succeeded", "skipped", "reused"})
+_PARAMETERS, _ORIGINAL, _DAG = "parameters", "original_run_id", "dag_hash"  # in what the history keeps of a run
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A pipeline that is to be carried out."""
+
+    pipeline: Pipeline
+    path: Path
+    heading: Heading
+    services: Services
+    wirer: Wirer
+    way: Way
+    store: RunLogStore
+    dag_changed: bool = False  #: since the run that is repeated
+
+    @property
+    def run_id(self) -> str:
+        """The id of its run."""
+        return self.heading.run_id
+
+    @property
+    def root(self) -> NodeTask:
+        """The task that all of it is."""
+        assert self.way.task is not None
+        return self.way.task
+
+
+def invoke(
+    pipeline: Pipeline,
+    path: Path,
+    parameters: Mapping[str, Any],
+    services: Services,
+    *,
+    run_id: str | None = None,
+    use_cached: str | None = None,
+    tag: str | None = None,
+) -> Invocation:
+    """Return a pipeline that is ready to be carried out; nothing is written.
+
+    `services` win over those that the file names. With `use_cached` what succeeded in that run, and is unchanged with
+    all before it, is kept; its parameters hold where no other value is given.
+
+    Raises:
+        OptionsInvalid: with everything that is wrong with the services.
+        RunExists, RunNotFound: when the id was used before, or there is no such run to repeat.
+        UsageError: when the id cannot be one, or the run to repeat is none of a pipeline.
+        ResultInvalid: for values that cannot be parameters.
+    """
+    chosen = merge(services, pipeline.services)
+    _check(chosen)
+    store = make_run_log_store(_given(chosen.run_log_store))
+    wanted = check_run_id(run_id) if run_id is not None else new_run_id()
+    earlier: Run | None = None
+    lineage: tuple[str, ...] = ()
+    kept: frozenset[str] = frozenset()
+    if run_id is not None or use_cached is not None:
+        with opened(settings.current()) as books:
+            if run_id is not None:
+                _refuse_used(books, run_id)
+            if use_cached is not None:
+                earlier = books.find(use_cached)
+                lineage = _lineage(books, earlier)
+                kept = frozenset(step.path for step in books.steps(earlier.id) if step.path and step.status in _GOOD)
+    initial = checked_parameters("the command line", parameters)
+    if earlier is not None:
+        initial = {**_parameters_of(earlier), **initial}
+    wiring = Wiring(
+        module_of(path), initial, os.getcwd(), _given(chosen.catalog), salt=wanted, lineage=lineage, kept=kept
+    )
+    wirer = Wirer(wiring)
+    way = wirer.root(pipeline.dag)
+    heading = Heading(wanted, pipeline, chosen, initial, tag, earlier.id if earlier is not None else "")
+    changed = earlier is not None and earlier.new.options.get(_DAG) != pipeline.dag.digest
+    return Invocation(pipeline, path, heading, chosen, wirer, way, store, changed)
+
+
+def _given(service: Service | None) -> Service:
+    assert service is not None, "every service has a default"
+    return service
+
+
+def _refuse_used(books: Any, run_id: str) -> None:
+    try:
+        books.run(run_id)
+    except errors.RunNotFound:
+        return
+    raise errors.RunExists(f"the run id `{run_id}` was used before", hint="leave it out, and a new one is made")
+
+
+def _lineage(books: Any, run: Run) -> tuple[str, ...]:
+    """Return the ids of a run, of the one that it repeated, and so on."""
+    found = [run.id]
+    while (earlier := run.new.options.get(_ORIGINAL)) and earlier not in found:
+        try:
+            run = books.run(str(earlier))
+        except errors.RunNotFound:
+            break
+        found.append(run.id)
+    return tuple(found)
+
+
+def _parameters_of(run: Run) -> dict[str, Any]:
+    known = run.new.options.get(_PARAMETERS)
+    if not isinstance(known, dict):
+        raise errors.UsageError(
+            f"the run `{run.id}` is none of a pipeline",
+            hint="`nectar runs` lists the runs; `nectar rerun` repeats others",
+        )
+    return known
+
+
+#: of each service: what it is called, the group of its entry points, what is built in, and the settings of that
+_SERVICES: Mapping[str, tuple[str, str, Mapping[str, Any], Mapping[str, frozenset[str]]]] = {
+    "run_log_store": ("run log store", run_log_stores.GROUP, run_log_stores.BUILT_IN, run_log_stores.SETTINGS),
+    "catalog": ("catalog", catalog.GROUP, catalog.BUILT_IN, catalog.SETTINGS),
+}
+LOCAL = "local"  #: the executor that is meant where nothing is said: this machine
+_OF_EXECUTORS = frozenset({"workers", "scheduler_url"})
+
+
+def _check(services: Services) -> None:
+    """Make sure that there are such services, with such settings.
+
+    Raises:
+        OptionsInvalid: with everything that is wrong.
+    """
+    problems: list[ParameterProblem] = []
+    for name, (what, group, built_in, known) in _SERVICES.items():
+        service = _given(getattr(services, name))
+        try:
+            find(group, what, service.type, built_in)
+        except errors.OptionsInvalid as error:
+            problems.append(ParameterProblem(name, error.message, error.hint))
+        if service.type in known:
+            problems += unknown_settings(f"the {what} `{service.type}`", service.config, known[service.type])
+    executor = _given(services.executor)
+    if executor.type in (LOCAL, *EXECUTORS):
+        problems += unknown_settings(f"the executor `{executor.type}`", executor.config, _OF_EXECUTORS)
+    if problems:
+        raise errors.OptionsInvalid(
+            "; ".join(one.message for one in problems),
+            hint="; ".join(dict.fromkeys(one.hint for one in problems if one.hint)) or None,
+        )
+
+
+def options_of(invocation: Invocation, options: Options) -> Options:
+    """Return the options of the run: as given, else as its executor is set.
+
+    Raises:
+        OptionsInvalid: with every option that cannot be.
+    """
+    executor = _given(invocation.services.executor)
+    workers = executor.config.get("workers", 1)
+    if not isinstance(workers, int) or isinstance(workers, bool):
+        raise errors.OptionsInvalid(f"the executor has {workers!r} workers", hint="give a whole number")
+    chosen = replace(
+        options,
+        executor=options.executor or (None if executor.type == LOCAL else executor.type),
+        workers=options.workers if options.workers > 1 else workers,
+        scheduler_url=options.scheduler_url or executor.config.get("scheduler_url"),
+        run_id=invocation.run_id,
+    )
+    check(chosen)
+    return chosen
+
+
+@contextmanager
+def in_service(invocation: Invocation) -> Iterator[None]:
+    """Let the services of a pipeline be those of this process, and of its workers, for a while."""
+    yield
+
+
+def begin(invocation: Invocation, options: Options, listener: Listener) -> Runner:
+    """Return the run, which is in the history as STARTING.
+
+    Its result is that of `execute`; `finish` has to be told of it, and of all events.
+
+    Raises: as `nectar.run`.
+    """
+    told = options_told(options) | {
+        _PARAMETERS: dict(invocation.heading.parameters),
+        _DAG: invocation.pipeline.dag.digest,
+        _ORIGINAL: invocation.heading.original_run_id or None,
+        "file": str(invocation.path),
+    }
+    root = invocation.root
+    new = NewRun(
+        id=invocation.run_id,
+        created_at=utc_now(),
+        roots=(Root(repr(root), None, {}, root.target_address().path, root.key, root.output_id),),
+        tags=options.tags,
+        source=options.source,
+        executor=options.executor,
+        workers=options.workers,
+        options=told,
+        parent_id=invocation.heading.original_run_id or None,
+        root_id=invocation.wirer.wiring.lineage[-1] if invocation.wirer.wiring.lineage else None,
+    )
+    with Journal(settings.current().journals_dir, invocation.run_id) as journal:
+        journal.create(new, state=RunState.STARTING)
+    invocation.store.keep(invocation.run_id, _log(invocation, None, ()))
+    return runner_for([root], listener, options)
+
+
+def finish(invocation: Invocation, result: RunResult, events: Sequence[Event]) -> dict[str, Any]:
+    """Return the run log of a run that has ended, once it is kept.
+
+    Raises:
+        OSError, RunStoreUnreachable: when it cannot be kept.
+        StoreUnreachable: when what the steps left cannot be read.
+    """
+    document = _log(invocation, result, events)
+    invocation.store.keep(invocation.run_id, document)
+    return document
+
+
+def _log(invocation: Invocation, result: RunResult | None, events: Sequence[Event]) -> dict[str, Any]:
+    code = code_identities(invocation.path.resolve().parent) if result is not None else []
+    return run_log(invocation.heading, invocation.way, invocation.wirer, result, events, code)
