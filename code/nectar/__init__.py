@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from nectar.actions.plan import plan
     from nectar.actions.run import run
     from nectar.chain.presets import Preset
-    from nectar.pipeline.functions import get_from_catalog, get_parameter, put_in_catalog, store_parameter
-    from nectar.recording.metrics import report_metric, track_this
+    from nectar.pipeline.functions import (
+        get_from_catalog,
+        get_parameter,
+        put_in_catalog,
+        report_metric,
+        store_parameter,
+        track_this,
+    )
     from nectar.steps import Context, Step
     from nectar.task import CODE, FileSource, LocalTask, S3Task, Task
 
@@ -60,10 +66,10 @@ _HOMES = {
     "get_parameter": "nectar.pipeline.functions",
     "plan": "nectar.actions.plan",
     "put_in_catalog": "nectar.pipeline.functions",
-    "report_metric": "nectar.recording.metrics",
+    "report_metric": "nectar.pipeline.functions",
     "run": "nectar.actions.run",
     "store_parameter": "nectar.pipeline.functions",
-    "track_this": "nectar.recording.metrics",
+    "track_this": "nectar.pipeline.functions",
 }
 
 

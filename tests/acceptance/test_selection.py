@@ -216,7 +216,7 @@ def test_tags_are_of_the_run_and_wrong_ones_are_refused(branches):
     assert branches.nectar("run", "--tag", "team=red", "--tag", "x=a=b", CHAIN, "ATask").code == 0
     assert newest(branches)["tags"] == {"team": "red", "x": "a=b"}
     assert "team=red, x=a=b" in branches.nectar("runs", "--tag", "team=red").out
-    branches.nectar("run", "--tag", "team", CHAIN, "ATask").failed(2, "`team` is no tag", "NAME=VALUE")
+    branches.nectar("run", "--tag", "=team", CHAIN, "ATask").failed(2, "`=team` is no tag", "NAME=VALUE")
     branches.nectar("run", "--tag", "a=1", "--tag", "a=2", CHAIN, "ATask").failed(2, "`a` is given twice")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from nectar import errors, settings
 from nectar.actions.history import opened
 from nectar.actions.run import runner_for
 from nectar.actions.run_logs import Heading, run_log
+from nectar.chain.project import bind
 from nectar.errors import ParameterProblem
 from nectar.execution.bookkeeping import options_told
 from nectar.execution.choice import EXECUTORS, Options, check
@@ -29,7 +31,7 @@ from nectar.pipeline.wiring import Way, Wirer, Wiring
 from nectar.recording.provenance import code_identities
 from nectar.recording.run import new_run_id
 from nectar.records import utc_now
-from nectar.runs import Journal, NewRun, Root, Run, RunState
+from nectar.runs import Journal, NewRun, Root, Run, RunState, RunStore
 from nectar.runs.values import check_run_id
 
 _GOOD = frozenset({"succeeded", "skipped", "reused"})
@@ -96,7 +98,7 @@ def invoke(
             if use_cached is not None:
                 earlier = books.find(use_cached)
                 lineage = _lineage(books, earlier)
-                kept = frozenset(step.path for step in books.steps(earlier.id) if step.path and step.status in _GOOD)
+                kept = frozenset(_kept(books, lineage).values())
     initial = checked_parameters("the command line", parameters)
     if earlier is not None:
         initial = {**_parameters_of(earlier), **initial}
@@ -115,7 +117,7 @@ def _given(service: Service | None) -> Service:
     return service
 
 
-def _refuse_used(books: Any, run_id: str) -> None:
+def _refuse_used(books: RunStore, run_id: str) -> None:
     try:
         books.run(run_id)
     except errors.RunNotFound:
@@ -123,7 +125,7 @@ def _refuse_used(books: Any, run_id: str) -> None:
     raise errors.RunExists(f"the run id `{run_id}` was used before", hint="leave it out, and a new one is made")
 
 
-def _lineage(books: Any, run: Run) -> tuple[str, ...]:
+def _lineage(books: RunStore, run: Run) -> tuple[str, ...]:
     """Return the ids of a run, of the one that it repeated, and so on."""
     found = [run.id]
     while (earlier := run.new.options.get(_ORIGINAL)) and earlier not in found:
@@ -133,6 +135,20 @@ def _lineage(books: Any, run: Run) -> tuple[str, ...]:
             break
         found.append(run.id)
     return tuple(found)
+
+
+def _kept(books: RunStore, lineage: Sequence[str]) -> dict[str, str]:
+    """Return the targets of the steps that were good in a run, by their names: made in it, or kept from those before.
+
+    A run does not look at what it has no need of: of such steps the run says that it repeated.
+    """
+    found: dict[str, str] = {}
+    for run_id in reversed(lineage):
+        for step in books.steps(run_id):
+            found.pop(step.task, None)  # the later run has the word
+            if step.path and step.status in _GOOD:
+                found[step.task] = step.path
+    return found
 
 
 def _parameters_of(run: Run) -> dict[str, Any]:
@@ -213,6 +229,9 @@ def begin(invocation: Invocation, options: Options, listener: Listener) -> Runne
 
     Raises: as `nectar.run`.
     """
+    bind(settings.current().root)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where functions of steps are looked for, too
     told = options_told(options) | {
         _PARAMETERS: dict(invocation.heading.parameters),
         _DAG: invocation.pipeline.dag.digest,

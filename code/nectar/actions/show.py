@@ -7,6 +7,7 @@ from typing import Any
 
 from nectar import errors
 from nectar.actions.targets import Place
+from nectar.pipeline.standing import STEP_FILE, Standing, read_standings
 from nectar.stores import AttemptPlace, Inspection, State
 
 
@@ -19,6 +20,7 @@ class Shown:
     inspection: Inspection
     attempts: tuple[AttemptPlace, ...]
     urls: dict[str, str]  #: output name -> URL
+    step: Standing | None = None  #: of a step of a pipeline: what it set and moved
 
     def to_json(self) -> dict[str, Any]:
         """Return the target as a JSON value."""
@@ -31,6 +33,7 @@ class Shown:
             "record": record.to_json() if record is not None else None,
             "files": list(self.inspection.files),
             "urls": self.urls,
+            "step": None if self.step is None else self.step.to_json(),
             "attempts": [{"attempt": one.attempt, "running": one.running, "path": one.path} for one in self.attempts],
         }
 
@@ -50,4 +53,8 @@ def show(place: Place) -> Shown:
             f"nothing lies at `{place.address}` in `{place.store.url}`", hint="`nectar plan` says what would be made"
         )
     names = [entry.name for entry in inspection.record.files] if inspection.record is not None else []
-    return Shown(place.store.url, place.address.path, inspection, attempts, {name: reader.url(name) for name in names})
+    step = None
+    if inspection.complete and inspection.record is not None and inspection.record.outputs == (STEP_FILE,):
+        [step] = read_standings(place.store, [place.address])
+    urls = {name: reader.url(name) for name in names}
+    return Shown(place.store.url, place.address.path, inspection, attempts, urls, step)

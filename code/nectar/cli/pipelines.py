@@ -17,6 +17,7 @@ from nectar.cli.planning import print_plan
 from nectar.cli.progress import Progress
 from nectar.cli.running import Wish
 from nectar.cli.signals import stopping
+from nectar.cli.words import TAG
 from nectar.errors import ExitCode
 from nectar.execution.outcome import Event
 from nectar.pipeline.reading import read_parameters, read_pipeline, read_variables
@@ -26,8 +27,6 @@ from nectar.recording.capture import Echo
 
 if TYPE_CHECKING:
     from nectar.cli.executing import Asked
-
-_TAG = "tag"  #: the name of a tag that is given without one
 
 
 def execute_pipeline(wish: Wish, asked: Asked) -> int:
@@ -59,7 +58,7 @@ def _invocation(wish: Wish, asked: Asked) -> pipelines.Invocation:
         services,
         run_id=asked.run_id,
         use_cached=asked.use_cached,
-        tag=next(iter(wish.options.tags.values()), None),
+        tag=wish.options.tags.get(TAG),
     )
 
 

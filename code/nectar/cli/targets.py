@@ -84,6 +84,13 @@ def _print_shown(found: Shown) -> None:
         console.line((f"  {found.inspection.problem}", "bad"))
     if found.inspection.record is not None:
         _print_record(found.inspection.record, found.urls)
+    if found.step is not None:
+        for name, value in found.step.parameters.items():
+            console.line(f"  parameter {name} = {json.dumps(value, ensure_ascii=False)}")
+        for moved in found.step.moved:
+            place = f"{moved['catalog_handler_location']}/{moved['catalog_relative_path']}"
+            console.line(f"  {moved['stage']:<9} {moved['name']}, sha256 {moved['data_hash'][:16]}...")
+            console.line((f"            {place}", "dim"))
     for name in found.inspection.files:
         console.line(f"  without a record: {name}")
     for one in found.attempts:

@@ -19,6 +19,9 @@ _Complete = TypeVar("_Complete", bound=Callable[..., list[CompletionItem]])
 CONTEXT = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["-h", "--help"]}
 
 
+TAG = "tag"  #: the name of a tag that is given as one word
+
+
 class TaskCommand(click.Command):
     """A command whose own options come before its arguments, and whose later words are a task's."""
 
@@ -53,15 +56,15 @@ def quiet(complete: _Complete) -> _Complete:
 
 
 def tag_of(text: str) -> tuple[str, str]:
-    """Return the name and the value of `NAME=VALUE`.
+    """Return the name and the value of `NAME=VALUE`; a word alone is the value of the tag `tag`.
 
     Raises:
         UsageError: for any other text.
     """
     name, equals, value = text.partition("=")
-    if not name or not equals:
+    if not name:
         raise errors.UsageError(f"`{text}` is no tag", hint="give it as NAME=VALUE")
-    return name, value
+    return (name, value) if equals else (TAG, name)
 
 
 def select_option(command: _Command) -> _Command:

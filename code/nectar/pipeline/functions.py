@@ -6,6 +6,7 @@ from typing import Any
 
 from nectar import errors
 from nectar.pipeline.context import StepContext, current
+from nectar.recording import metrics
 
 
 def get_parameter(name: str | None = None) -> Any:
@@ -53,6 +54,30 @@ def put_in_catalog(pattern: str) -> list[str]:
         UsageError: outside of a step.
     """
     return [entry.name for entry in _at_work("put_in_catalog").put(pattern)]
+
+
+def report_metric(name: str, value: Any) -> None:
+    """Keep a figure in the record of the task at work; the last value of a name wins.
+
+    A value is a text, a number, a bool, None, or lists and mappings of these. Threads of the task report as the task
+    does, and so do the programs that a step of a pipeline starts.
+
+    Raises:
+        UsageError: outside of a task's `run()`, and for a value that is no JSON.
+    """
+    track_this(**{name: value})
+
+
+def track_this(**values: Any) -> None:
+    """Keep figures in the record of the task at work, as `report_metric` does, by their names.
+
+    Raises: as `report_metric`.
+    """
+    context = current()
+    if context is None or context.shared is None:
+        metrics.track_this(**values)
+    else:
+        context.report(metrics.checked(values))
 
 
 def not_set(step: str, name: str, known: Any) -> errors.ParameterNotSet:

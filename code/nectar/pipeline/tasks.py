@@ -7,7 +7,6 @@ handed from step to step is a file in the target of each.
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
@@ -24,12 +23,10 @@ from nectar.pipeline.context import StepContext, working
 from nectar.pipeline.model import NodeType
 from nectar.pipeline.standing import STEP_FILE, Standing, read_standings
 from nectar.pipeline.wiring import Before, Ref, Stop, Way, Wirer, Work, has_routes, known_values, ref_of
-from nectar.recording.metrics import report_metric
+from nectar.recording.metrics import track_this
 from nectar.records import STDOUT_NAME
 from nectar.settings import IdentityScheme
 from nectar.task import Task
-
-log = logging.getLogger("luigi-interface")  # the one that people who run chains look at
 
 
 class NodeTask(Task):
@@ -146,10 +143,10 @@ class NodeTask(Task):
                 carry_out_command(work.node, context)
             for pattern in wish.put:
                 if not context.put(pattern):
-                    log.warning("nothing in `%s` matches `%s`: nothing is put into the catalog", data_folder, pattern)
+                    word = f"nothing in `{data_folder}` matches `{pattern}`: nothing is put into the catalog"
+                    sys.stderr.write(f"warning: {word}\n")  # into the step's log
         sys.stdout.flush()
-        for name, value in {**tracked(f"{staging.path}/{STDOUT_NAME}"), **context.metrics}.items():
-            report_metric(name, value)
+        track_this(**{**tracked(f"{staging.path}/{STDOUT_NAME}"), **context.metrics})
         self._end(context.standing)
 
     # Branches

@@ -39,32 +39,28 @@ def reporting(metrics: dict[str, Any]) -> Iterator[None]:
         _at_work.remove(one)
 
 
-def report_metric(name: str, value: Any) -> None:
-    """Keep a figure in the record of the task at work; the last value of a name wins.
-
-    A value is a text, a number, a bool, None, or lists and mappings of these; what is no number (`nan`, `inf`) is kept
-    as text, since JSON has none. Threads of the task report as the task does.
-
-    Raises:
-        UsageError: outside of a task's `run()`, in a process that the task forked, and for a value that is no JSON.
-    """
-    track_this(**{name: value})
-
-
 def track_this(**metrics: Any) -> None:
-    """Keep several figures in the record of the task at work: see `report_metric`.
+    """Keep figures in the record of the task at work; the last value of a name wins. Its threads report as it does.
 
     Raises:
-        UsageError: as `report_metric`, naming every bad value; then none is kept.
+        UsageError: outside of a task's `run()`, in a process that the task forked, and as `checked`.
     """
-    kept = _of_this_thread()
+    _of_this_thread().update(checked(metrics))
+
+
+def checked(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return figures as JSON has them; what is no number (`nan`, `inf`) is text, since JSON has none for it.
+
+    Raises:
+        UsageError: for a value that is no JSON, naming all of them.
+    """
     problems: list[str] = []
     plain = {name: _plain(name, value, problems, 0) for name, value in metrics.items()}
     if problems:
         raise errors.UsageError(
             "; ".join(problems), hint="report texts, numbers, bools, and lists or mappings of these with texts as keys"
         )
-    kept.update(plain)
+    return plain
 
 
 def _of_this_thread() -> dict[str, Any]:
