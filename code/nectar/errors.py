@@ -179,6 +179,13 @@ class PresetNotFound(UsageError):
     http_status = 404
 
 
+class StepNotFound(UsageError):
+    """A pipeline's run has no step of this name, or has not come to it."""
+
+    code = "step-not-found"
+    http_status = 404
+
+
 class InvalidOutputName(UsageError):
     """An output's name cannot be a file in a target."""
 

@@ -572,3 +572,61 @@ def test_plan_of_a_pipeline_runs_nothing(steps):
     answer = steps.nectar("execute", "--file", "p.yaml", "--dry-run")
     assert answer.code == 0
     assert not (steps.root / "notes").exists()
+
+
+# One step after the other, as other engines carry them out
+
+
+def step(project, name: str, code: int = 0, **variables: str) -> str:
+    answer = project.nectar("execute", "--file", "p.yaml", "--run-id", "R", "--step", name, "-q", **variables)
+    assert answer.code == code, answer
+    return answer.err
+
+
+def items(project, name: str) -> Any:
+    return project.nectar("execute", "--file", "p.yaml", "--run-id", "R", "--items", name).json
+
+
+def test_steps_are_carried_out_one_by_one_by_their_names(steps):
+    text = (
+        BRANCHES.replace("%s", "true")
+        .replace("start_at: par\n", "start_at: first\n", 1)
+        .replace(
+            "  steps:\n    par:", "  steps:\n    first: {type: task, command: steps.chunks, next: par}\n    par:", 1
+        )
+    )
+    steps.file("p.yaml", text)
+    assert "`first` comes before it" in step(steps, "par.A.s", 2)
+    for name in ("first", "par.B.s", "par.A.s", "par.B.t", "par.A.done", "par"):
+        step(steps, name)
+    assert items(steps, "m") == ["a", "b", "c"]
+    for name in ("m.c.t", "m.a.t", "m.b.t", "m", "sub.z", "sub", "raw", "success"):
+        step(steps, name)
+    runs = steps.nectar("runs", "--json", "--tag", "pipeline_run=R").json
+    assert len(json.dumps(runs).split('"pipeline_run"')) - 1 == 12
+    assert "no step `par.C.s`" in step(steps, "par.C.s", 2)
+    assert "did you mean `first`" in step(steps, "frist", 2)
+
+
+def test_one_step_is_found_on_the_way_that_the_run_took(steps):
+    text = pipeline(
+        "a: {type: task, command: steps.chunks}",
+        "b: {type: task, command: steps.broken, on_failure: mend, retry: 3}",
+        "c: {type: task, command: steps.nothing, next: success}",
+        "mend: {type: task, command_type: python-lambda, command: 'lambda chunks: {\"mended\": chunks}'}",
+    )
+    steps.file("p.yaml", text)
+    step(steps, "a")
+    assert "has not come to the step `mend`" in step(steps, "mend", 2)
+    for _ in range(2):  # whoever carries steps out tries again
+        assert step(steps, "b", 1).count("as it was meant") == 1
+    step(steps, "mend")
+    assert "does not come to the step `c`" in step(steps, "c", 2)
+    step(steps, "success")
+    assert not (steps.root / "notes").exists()
+
+
+def test_the_fail_node_of_the_pipeline_fails(steps):
+    steps.file("p.yaml", pipeline("b: {type: task, command: steps.broken}"))
+    step(steps, "b", 1)
+    assert "came to its fail node" in step(steps, "fail", 1)

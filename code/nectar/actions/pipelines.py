@@ -72,11 +72,13 @@ def invoke(
     run_id: str | None = None,
     use_cached: str | None = None,
     tag: str | None = None,
+    joins: bool = False,
 ) -> Invocation:
     """Return a pipeline that is ready to be carried out; nothing is written.
 
     `services` win over those that the file names. With `use_cached` what succeeded in that run, and is unchanged with
-    all before it, is kept; its parameters hold where no other value is given.
+    all before it, is kept; its parameters hold where no other value is given. What `joins` is a part of the run of that
+    id, which need not be new.
 
     Raises:
         OptionsInvalid: with everything that is wrong with the services.
@@ -91,9 +93,9 @@ def invoke(
     earlier: Run | None = None
     lineage: tuple[str, ...] = ()
     kept: frozenset[str] = frozenset()
-    if run_id is not None or use_cached is not None:
+    if (run_id is not None and not joins) or use_cached is not None:
         with opened(settings.current()) as books:
-            if run_id is not None:
+            if run_id is not None and not joins:
                 _refuse_used(books, run_id)
             if use_cached is not None:
                 earlier = books.find(use_cached)
@@ -222,6 +224,13 @@ def in_service(invocation: Invocation) -> Iterator[None]:
     yield
 
 
+def make_importable() -> None:
+    """Let functions of steps be found: in the project, and in the folder in which the command was started."""
+    bind(settings.current().root)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
 def begin(invocation: Invocation, options: Options, listener: Listener) -> Runner:
     """Return the run, which is in the history as STARTING.
 
@@ -229,9 +238,7 @@ def begin(invocation: Invocation, options: Options, listener: Listener) -> Runne
 
     Raises: as `nectar.run`.
     """
-    bind(settings.current().root)
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # where functions of steps are looked for, too
+    make_importable()
     told = options_told(options) | {
         _PARAMETERS: dict(invocation.heading.parameters),
         _DAG: invocation.pipeline.dag.digest,

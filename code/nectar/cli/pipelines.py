@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nectar import settings
+from nectar import errors, settings
 from nectar.actions import pipelines
+from nectar.actions.pipeline_steps import items_of, step_of
 from nectar.actions.resolve import split_parameters
 from nectar.cli import console
 from nectar.cli.planning import print_plan
 from nectar.cli.progress import Progress
-from nectar.cli.running import Wish
+from nectar.cli.running import Wish, carry_out
 from nectar.cli.signals import stopping
 from nectar.cli.words import TAG
 from nectar.errors import ExitCode
@@ -33,6 +35,11 @@ def execute_pipeline(wish: Wish, asked: Asked) -> int:
     """Carry a pipeline out, or one step of it, or say what would be done; return the exit code."""
     invocation = _invocation(wish, asked)
     with pipelines.in_service(invocation):
+        if asked.items is not None:
+            click.echo(json.dumps(items_of(invocation.pipeline, invocation.wirer, asked.items), ensure_ascii=False))
+            return int(ExitCode.OK)
+        if asked.step is not None:
+            return _carry_out_step(wish, asked, asked.step, invocation)
         if wish.dry_run:
             print_plan(
                 make_plan([invocation.root]).plan,
@@ -44,9 +51,24 @@ def execute_pipeline(wish: Wish, asked: Asked) -> int:
         return _carry_out(wish, asked, invocation)
 
 
+def _carry_out_step(wish: Wish, asked: Asked, name: str, invocation: pipelines.Invocation) -> int:
+    task = step_of(invocation.pipeline, invocation.wirer, name)
+    if task is None:
+        return int(ExitCode.OK)  # nothing is carried out for it
+    pipelines.make_importable()
+    tags = {"pipeline_run": invocation.run_id, "step": name, **wish.options.tags}
+    given = ("execute", "--file", str(asked.path), "--run-id", invocation.run_id, "--step", name)
+    options = replace(pipelines.options_of(invocation, wish.options), run_id=None, tags=tags)
+    return carry_out([task], options, shlex.join(given), as_json=wish.as_json, quiet=wish.quiet)
+
+
 def _invocation(wish: Wish, asked: Asked) -> pipelines.Invocation:
     from nectar.pipeline.model import Services
 
+    one = asked.step or asked.items
+    if one is not None and (asked.run_id is None or asked.use_cached is not None or (asked.step and asked.items)):
+        hint = "one of `--step` and `--items`, with `--run-id` of the run that it is of"
+        raise errors.UsageError(f"`{one}` is a step of no run that is named", hint=hint)
     variables = read_variables(asked.variables) if asked.variables is not None else None
     pipeline = read_pipeline(asked.path, variables)
     services = read_services(asked.config) if asked.config is not None else Services()
@@ -59,6 +81,7 @@ def _invocation(wish: Wish, asked: Asked) -> pipelines.Invocation:
         run_id=asked.run_id,
         use_cached=asked.use_cached,
         tag=wish.options.tags.get(TAG),
+        joins=one is not None,
     )
 
 

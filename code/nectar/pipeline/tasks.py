@@ -135,7 +135,7 @@ class NodeTask(Task):
             around = Surroundings(folder, work.salt or self.key, self.target_address().path, staging.path)
             data_folder = wish.folder or DATA_FOLDER
             context = StepContext(
-                self.name, _standing_before(work), work.place.values, around, data_folder, work.wiring.catalog
+                self.name, standing_before(work), work.place.values, around, data_folder, work.wiring.catalog
             )
             for pattern in wish.get:
                 context.get(pattern)
@@ -154,7 +154,7 @@ class NodeTask(Task):
     def _join(self) -> Generator[Any, Any, None]:
         """Take together what branches set and put, in their order in the file."""
         work, ends = self.work, self.work.ends
-        before = _standing_before(work)
+        before = standing_before(work)
         if ends is None:
             assert work.node is not None
             values = known_values(work.node, {**before.parameters, **work.place.values}, self.name)
@@ -183,7 +183,7 @@ class NodeTask(Task):
         if way.end.type is NodeType.FAIL:
             raise errors.PipelineFailed(f"`{self!r}` came to its fail node", hint="the logs of what failed tell why")
         last = [] if way.task is None else [ref_of(way.task).address]
-        self._end(_standing_before(work).joined(read_standings(self.target_store(), last)))
+        self._end(standing_before(work).joined(read_standings(self.target_store(), last)))
 
     def _first_missing(self, way: Way) -> Stop | None:
         """Return the first step on a way that is not complete, None where all are."""
@@ -220,7 +220,13 @@ def task_of(ref: Ref) -> NodeTask:
     return NodeTask(id=ref.output_id, family_name=ref.family, name=ref.name)
 
 
-def _standing_before(work: Work) -> Standing:
+def standing_before(work: Work) -> Standing:
+    """Return how things stand when some work begins.
+
+    Raises:
+        FileNotFoundError: when what comes before it is not there.
+        StoreUnreachable: when the store cannot be read.
+    """
     ref = work.before.ref
     if ref is None:
         return Standing(work.wiring.initial)

@@ -1,0 +1,143 @@
+"""Find one step of a pipeline's run that another engine carries out: on the way that the run has taken so far.
+
+Which way that is, the store tells: a step that is complete was good, and one of which there are only attempts has
+failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from nectar import errors
+from nectar.pipeline.model import Dag, NodeType, Pipeline
+from nectar.pipeline.names import text_of
+from nectar.pipeline.tasks import NodeTask, after_failure, standing_before
+from nectar.pipeline.wiring import Stop, Way, Wirer, known_values
+
+
+def step_of(pipeline: Pipeline, wirer: Wirer, name: str) -> NodeTask | None:
+    """Return the task of a step, which requires only what is there; None where there is nothing to do for it.
+
+    A step that holds branches is what joins them. The success or fail node of a DAG is the end of that.
+
+    Raises:
+        StepNotFound: when the pipeline has no such step, or the run has not come to it.
+        PipelineFailed: for the fail node at which the pipeline ends.
+        StoreUnreachable: when the store cannot be read.
+    """
+    found = _Search(wirer, name).in_dag(pipeline.dag, wirer.root(pipeline.dag))
+    if isinstance(found, Stop):
+        task = found.task
+        walked = next((way for _, way in found.branches if way.walked), None)
+        if task is not None and walked is not None and walked.task is task:
+            return _end_of(walked)
+        return None if task is None else _once(task)
+    if found.end.type is NodeType.FAIL and not found.place.names:
+        raise errors.PipelineFailed(
+            f"the pipeline came to its fail node `{name}`", hint="the logs of what failed tell why"
+        )
+    return _end_of(found) if found.walked else None
+
+
+def items_of(pipeline: Pipeline, wirer: Wirer, name: str) -> list[str]:
+    """Return the values of a map step, as they are in the names of its branches.
+
+    Raises: as `step_of`; ParameterNotSet, ResultInvalid: when it iterates over what is no list of different values.
+    """
+    found = _Search(wirer, name).in_dag(pipeline.dag, wirer.root(pipeline.dag))
+    if not isinstance(found, Stop) or found.node.type is not NodeType.MAP:
+        raise errors.StepNotFound(f"`{name}` is no map step", hint="`--items` is for steps of the type `map`")
+    return [text_of(value) for value in _values(found)]
+
+
+def _values(stop: Stop) -> list[object]:
+    assert stop.task is not None
+    known = {**standing_before(stop.task.work).parameters, **stop.place.values}
+    return known_values(stop.node, known, stop.place.name) or []
+
+
+def _once(task: NodeTask) -> NodeTask:
+    """Return a task that is tried once: whoever carries the steps out tries again."""
+    work = task.work
+    if work.node is not None and work.node.retry != 1:
+        task.take(replace(work, node=replace(work.node, retry=1)), task.requires())
+    return task
+
+
+def _end_of(way: Way) -> NodeTask:
+    """Return the task that walks a way, which has been gone: nothing of it is carried out again."""
+    assert way.task is not None
+    way.task.take(way.task.work, {})
+    return way.task
+
+
+class _Search:
+    """The search for one name."""
+
+    def __init__(self, wirer: Wirer, name: str) -> None:
+        self._wirer, self._name = wirer, name
+
+    def in_dag(self, dag: Dag, way: Way) -> Stop | Way:
+        """Return the step on the way through a DAG, or the way itself where its end is meant."""
+        stops, end = list(way.stops), way.end
+        while stops:
+            stop = stops.pop(0)
+            here = stop.place.name
+            if self._name == here:
+                return stop
+            if self._name.startswith(f"{here}."):
+                return self._within(stop)
+            if stop.task is None or self._is_there(stop.task):
+                continue
+            if not self._has_failed(stop.task):
+                raise self._not_reached(here)
+            other = self._wirer.way(dag, way.place, after_failure(stop), dag.after_failure(stop.node))
+            stops, end = list(other.stops), other.end
+        if self._name == way.place.below(end.name).name:
+            return replace(way, end=end)
+        raise self._absent(dag, way)
+
+    def _within(self, stop: Stop) -> Stop | Way:
+        for name, way in self._branches(stop):
+            dotted = f"{stop.place.name}.{name}" if name else stop.place.name
+            if self._name.startswith(f"{dotted}."):
+                dag = stop.node.branches[name] if stop.node.type is NodeType.PARALLEL else stop.node.branch
+                assert dag is not None
+                return self.in_dag(dag, way)
+        raise errors.StepNotFound(
+            f"the pipeline has no step `{self._name}`", hint=f"`{stop.place.name}` has no such branch"
+        )
+
+    def _branches(self, stop: Stop) -> Iterator[tuple[str, Way]]:
+        yield from stop.branches
+        if stop.node.type is NodeType.MAP and not stop.branches:
+            yield from self._wirer.branches(stop.node, stop.place, stop.before, _values(stop))
+
+    def _is_there(self, task: NodeTask) -> bool:
+        address = task.target_address()
+        return address in task.target_store().present([address])
+
+    def _has_failed(self, task: NodeTask) -> bool:
+        """Say whether a step was tried, or what it joins was: then it has failed, since it is not there."""
+        address = task.target_address()
+        if address.key in task.target_store().tried(address.prefix):
+            return True
+        work = task.work
+        required = task.requires().values() if work.ends is not None or work.dag is not None else ()
+        return any(not self._is_there(one) and self._has_failed(one) for one in required)
+
+    def _not_reached(self, before: str) -> errors.StepNotFound:
+        return errors.StepNotFound(
+            f"the run has not come to the step `{self._name}`",
+            hint=f"`{before}` comes before it, and was not carried out in the run",
+        )
+
+    def _absent(self, dag: Dag, way: Way) -> errors.StepNotFound:
+        last = self._name.rpartition(".")[2]
+        if last in dag.nodes and self._name == way.place.below(last).name:
+            return errors.StepNotFound(
+                f"the run does not come to the step `{self._name}`", hint="it took another way: look at what failed"
+            )
+        near = errors.did_you_mean(self._name, [way.place.below(name).name for name in dag.nodes])
+        return errors.StepNotFound(f"the pipeline has no step `{self._name}`", hint=near or "look into the file")
