@@ -102,7 +102,7 @@ def test_a_chain_is_named_as_path_as_module_or_as_file(text: str) -> None:
     assert name == ChainName("etl", "flights_chain")
     assert str(name) == name.path == "etl/flights_chain"
     assert name.module == "chains.etl.flights_chain"
-    assert name.file == "chains/etl/flights_chain.py"
+    assert name.file_in("nowhere") == "chains/etl/flights_chain.py"
 
 
 @pytest.mark.parametrize(

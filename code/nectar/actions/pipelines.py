@@ -105,7 +105,13 @@ def invoke(
     if earlier is not None:
         initial = {**_parameters_of(earlier), **initial}
     wiring = Wiring(
-        module_of(path), initial, os.getcwd(), _given(chosen.catalog), salt=wanted, lineage=lineage, kept=kept
+        module_of(path, settings.current().chains_dir),
+        initial,
+        os.getcwd(),
+        _given(chosen.catalog),
+        salt=wanted,
+        lineage=lineage,
+        kept=kept,
     )
     wirer = Wirer(wiring)
     way = wirer.root(pipeline.dag)

@@ -90,12 +90,12 @@ def find_prefix(settings: Settings, stores: Sequence[Store], text: str | None) -
 
     name = text.strip("/")
     prefix = name if name.startswith("chains/") else f"chains/{name}"
-    for candidate in dict.fromkeys((prefix.removesuffix(".py"), name)):
+    for candidate in dict.fromkeys((finder.without_suffix(prefix), name)):
         if any(next(store.walk(candidate), None) is not None for store in stores):
             return candidate
     found = finder.find(settings.chains_dir)
     known = {path for chain in found.chains for path in (chain.type, chain.path)}
-    if name.removeprefix("chains/").removesuffix(".py") in known:
-        return prefix.removesuffix(".py")
+    if finder.without_suffix(name.removeprefix("chains/")) in known:
+        return finder.without_suffix(prefix)
     hint = errors.did_you_mean(name, known) or "`nectar status` lists what is in the store"
     raise errors.ChainNotFound(f"no chain and no target `{text}`", hint=hint)

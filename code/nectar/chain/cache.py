@@ -34,7 +34,9 @@ def load(settings: Settings, chain: ChainName) -> ChainDescription | None:
     """
     try:
         document = json.loads(_place(settings, chain).read_bytes())
-        if document["made_by"] != _made_by() or document["chain"] != chain.path or chain.file not in document["files"]:
+        if document["made_by"] != _made_by() or document["chain"] != chain.path:
+            return None
+        if chain.file_in(settings.root) not in document["files"]:
             return None
         if document["day"] != _day():
             return None

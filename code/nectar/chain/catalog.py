@@ -61,7 +61,7 @@ def describe(settings: Settings, chain: ChainName, *, limit_s: float = isolation
         ProjectNotFound: there is no `chains/` folder.
         ChainBroken: it cannot be imported; the message has the traceback's last line, the hint the file and line.
     """
-    if not (settings.root / chain.file).is_file():
+    if not chain.is_in(settings.root):
         finder.find_chain(settings.chains_dir, chain.path)
     answer = cache.load(settings, chain) or _import(settings, chain, limit_s, threading.Event())
     if isinstance(answer, BrokenChain):

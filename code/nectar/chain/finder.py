@@ -13,6 +13,7 @@ from nectar import errors
 
 PACKAGE = "chains"
 SUFFIX = "_chain"
+FILES = (".py", ".yaml")  #: of chains: a module, or a pipeline; where there are both it is the module
 PRESETS = "PRESETS"  #: under which a chain's module lists its presets
 NESTING = 3  #: folders below a type that are searched for chains which lie too deep: a data folder must stay cheap
 SHOWN = 100  #: characters of a wrong name that an error repeats
@@ -23,7 +24,7 @@ class ChainName:
     """The name of a chain; it says nothing of whether the chain exists."""
 
     type: str  #: the folder under `chains/`
-    name: str  #: the file without `.py`, its `_chain` included
+    name: str  #: the file without its suffix, its `_chain` included
 
     @property
     def module(self) -> str:
@@ -35,10 +36,15 @@ class ChainName:
         """The name for people, URLs and targets: `etl/flights_chain`."""
         return f"{self.type}/{self.name}"
 
-    @property
-    def file(self) -> str:
-        """The file, relative to the project's root: `chains/etl/flights_chain.py`."""
-        return f"{PACKAGE}/{self.type}/{self.name}.py"
+    def file_in(self, root: str | os.PathLike[str]) -> str:
+        """Return the file, relative to the project's root: `chains/etl/flights_chain.py`; if there is none, too."""
+        stem = f"{PACKAGE}/{self.type}/{self.name}"
+        places = (stem + suffix for suffix in FILES)
+        return next((place for place in places if os.path.isfile(os.path.join(root, place))), stem + FILES[0])
+
+    def is_in(self, root: str | os.PathLike[str]) -> bool:
+        """Say whether the chain is there."""
+        return os.path.isfile(os.path.join(root, self.file_in(root)))
 
     def __str__(self) -> str:
         return self.path
@@ -122,14 +128,14 @@ def find_chain(chains_dir: Path, text: str) -> ChainName:
     """
     name = _parse(text)
     # Asked for with every request: where the file lies, nothing needs to be listed.
-    if name is not None and name.type != "__pycache__" and os.path.isfile(chains_dir / name.type / f"{name.name}.py"):
+    if name is not None and name.type != "__pycache__" and name.is_in(chains_dir.parent):
         return name
     found = find(chains_dir)
     raise errors.ChainNotFound(f"no chain `{text[:SHOWN]}`", hint=_way_out(found, "/".join(_parts(text))[:SHOWN]))
 
 
 def _parts(text: str) -> list[str]:
-    parts = text.removesuffix(".py").split("/") if "/" in text else text.split(".")
+    parts = without_suffix(text).split("/") if "/" in text else text.split(".")
     return parts[1:] if len(parts) > 2 and parts[0] == PACKAGE else parts
 
 
@@ -172,9 +178,14 @@ def _folders(place: Path) -> list[Path]:
     return [place / name for name in names if (place / name).is_dir()]
 
 
+def without_suffix(path: str) -> str:
+    """Return the path of a chain's file without the suffix that it has."""
+    return next((path.removesuffix(suffix) for suffix in FILES if path.endswith(suffix)), path)
+
+
 def _chain_stems(folder: Path) -> list[str]:
-    names = sorted(name for name in os.listdir(folder) if name.endswith(".py") and not name.startswith("."))
-    stems = [name.removesuffix(".py") for name in names if os.path.isfile(folder / name)]
+    names = sorted(name for name in os.listdir(folder) if name.endswith(FILES) and not name.startswith("."))
+    stems = dict.fromkeys(without_suffix(name) for name in names if os.path.isfile(folder / name))
     return [stem for stem in stems if _is_chain_stem(stem)]
 
 

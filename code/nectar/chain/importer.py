@@ -64,7 +64,7 @@ def _describe(chain: ChainName, root: str) -> ChainDescription:
     module = importlib.import_module(chain.module)
     from nectar.chain import inspection
 
-    return inspection.describe_module(module, chain, Path(root, chain.file).read_bytes())
+    return inspection.describe_module(module, chain, Path(root, chain.file_in(root)).read_bytes())
 
 
 def _stamp(file: str) -> tuple[int, int]:

@@ -64,7 +64,8 @@ def describe_module(module: ModuleType, name: ChainName, source: bytes) -> Chain
     Its tasks are the luigi tasks whose name in the module ends in `Task` and that the module defines itself or takes
     as aliases by an assignment at its top level; names that start with `_` are not listed.
     """
-    assigned = _assigned_names(ast.parse(source))
+    is_module = str(module.__file__).endswith(".py")  # a pipeline has no names but its task's
+    assigned = _assigned_names(ast.parse(source)) if is_module else frozenset()
     tasks = [
         _describe_task(task_name, value)
         for task_name, value in vars(module).items()

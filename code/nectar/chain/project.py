@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
@@ -14,7 +15,7 @@ from types import ModuleType
 
 from nectar.chain.description import broken_error
 from nectar.chain.faults import broken_by
-from nectar.chain.finder import PACKAGE, ChainName, find_chain
+from nectar.chain.finder import FILES, PACKAGE, SUFFIX, ChainName, find_chain
 from nectar.settings import Settings
 
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
@@ -32,7 +33,7 @@ def load_module(settings: Settings, chain: ChainName) -> ModuleType:
         ChainNotFound: the chain does not exist.
         ChainBroken: its import raised, or exited; the cause is what it raised.
     """
-    if not (settings.root / chain.file).is_file():
+    if not chain.is_in(settings.root):
         find_chain(settings.chains_dir, chain.path)
     bind(settings.root)
     try:
@@ -59,6 +60,11 @@ def bind(root: Path) -> None:
             sys.meta_path[:] = [*others[:index], ProjectFinder(place), *others[index:]]
         _forget_other_chains(place)
         importlib.invalidate_caches()
+
+
+def bound() -> str | None:
+    """Return the root of the project that comes first in what this process imports, None where none does."""
+    return next((finder.root for finder in sys.meta_path if isinstance(finder, ProjectFinder)), None)
 
 
 def is_of_project(file: str, root: str) -> bool:
@@ -93,6 +99,8 @@ class ProjectFinder:
         if fullname.partition(".")[0] == "nectar":
             return None  # in a checkout of Nectar it lies below the root, and is no chain
         spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None and fullname.startswith(f"{PACKAGE}."):
+            return _pipeline(fullname, path)
         if spec is not None and type(spec.loader) is SourceFileLoader and is_of_project(spec.loader.path, self.root):
             spec.loader = SourceOnlyLoader(spec.loader.name, spec.loader.path)
         return spec
@@ -106,6 +114,33 @@ class ProjectFinder:
         spec = ModuleSpec(PACKAGE, None, is_package=True)
         spec.submodule_search_locations = [folder]
         return spec
+
+
+class PipelineLoader(Loader):
+    """Loads a pipeline file among the chains as a module."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Fill the module.
+
+        Raises:
+            PipelineInvalid: with everything that is wrong with the file.
+        """
+        from nectar.pipeline.chains import fill  # late: most chains are no pipelines
+
+        fill(module, Path(self.path))
+
+
+def _pipeline(fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    """Return where a chain comes from that is a pipeline, None where there is none."""
+    _, _, name = fullname.rpartition(".")
+    for folder in path or ():
+        file = os.path.join(folder, f"{name}{FILES[1]}")
+        if name.endswith(SUFFIX) and os.path.isfile(file):
+            return spec_from_file_location(fullname, file, loader=PipelineLoader(file))
+    return None
 
 
 def _forget_other_chains(root: str) -> None:

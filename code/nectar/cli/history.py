@@ -220,7 +220,9 @@ def _state(text: str) -> RunState:
 def _chain(text: str | None) -> str | None:
     if text is None:
         return None
-    name = text.strip("/").removeprefix("chains/").removesuffix(".py")
+    from nectar.chain.finder import without_suffix
+
+    name = without_suffix(text.strip("/").removeprefix("chains/"))
     return name if name.endswith("_chain") else f"{name}_chain"
 
 

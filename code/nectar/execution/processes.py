@@ -23,6 +23,7 @@ from luigi.event import Event as LuigiEvent
 
 from nectar import errors, settings
 from nectar.address import Address
+from nectar.chain import project
 from nectar.execution.jobs import AtWork, Job, Report, ReportKind, Tell, now
 from nectar.execution.worker import Packed, Start, work
 from nectar.recording import leases
@@ -60,7 +61,12 @@ class ProcessExecutor:
         self._tell = tell
         self._context = _context()
         self._start = Start(
-            run, settings.current(), tuple(sys.path), ground.main_module(), ground.configuration_in_use()
+            run,
+            settings.current(),
+            tuple(sys.path),
+            project.bound(),
+            ground.main_module(),
+            ground.configuration_in_use(),
         )
         self._barren = 0
         self._numbers = itertools.count()

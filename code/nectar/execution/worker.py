@@ -18,8 +18,10 @@ import threading
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+from nectar.chain.project import bind
 from nectar.execution.hands import Hands, last_line
 from nectar.execution.jobs import AtWork, Job, Report, ReportKind
 from nectar.recording import uses
@@ -37,6 +39,7 @@ class Start:
     run: Run
     settings: Settings
     path: tuple[str, ...]  #: the engine's `sys.path`
+    project: str | None  #: the root of the project that comes first in what the engine imports
     main_module: str | None  #: the chain whose bare task names count
     luigi_config: dict[str, dict[str, str]]
 
@@ -65,6 +68,8 @@ def work(pipe: Connection, lifeline: Connection, at_work: Any, start: Start) -> 
     _keep_to_itself(pipe)
     _set_guardian(lifeline)
     sys.path[:] = start.path
+    if start.project is not None:
+        bind(Path(start.project))  # a chain that is a pipeline is no file that Python imports by itself
     adopt(start.settings)
     _Worker(pipe, at_work).serve(start)
 

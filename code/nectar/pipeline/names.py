@@ -16,8 +16,15 @@ _SUFFIX = "_chain"
 _LONGEST = 100  #: characters of a step's folder in a store
 
 
-def module_of(path: Path) -> str:
-    """Return the name under which the targets of a pipeline file lie: `chains.pipelines.getting_started_chain`."""
+def module_of(path: Path, chains: Path) -> str:
+    """Return the name under which the targets of a pipeline file lie: `chains.pipelines.getting_started_chain`.
+
+    That of a file among the chains is the chain's own.
+    """
+    place = path.resolve()
+    own = (*place.parts[-2:-1], place.stem)
+    if place.parent.parent == chains.resolve() and all(part.isidentifier() for part in own):
+        return ".".join(("chains", *own))
     stem = re.sub(r"\W", "_", path.stem)
     stem = f"_{stem}" if not stem or stem[0].isdigit() or keyword.iskeyword(stem) else stem
     return f"chains.{CHAIN_TYPE}.{stem if stem.endswith(_SUFFIX) else stem + _SUFFIX}"

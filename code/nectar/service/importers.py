@@ -176,7 +176,7 @@ class Importers:
             NoAnswer: when the process ended, or took too long.
             ServerBusy: when too many questions about this chain wait.
         """
-        if not (self._settings.root / chain.file).is_file():
+        if not chain.is_in(self._settings.root):
             find_chain(self._settings.chains_dir, chain.path)
         question = {"ask": ask, "chain": chain.path, "task": task, "params": dict(params), "select": select}
         slot = self._slot(chain)
