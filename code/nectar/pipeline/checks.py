@@ -36,14 +36,14 @@ class Checks:
         hint = "quote it to make it a text" if wanted.startswith("a text") and _is_plain(part.value) else None
         self.faults.add(part.line, f"{quoted(name)} is {_KINDS[type(part.value)]}, and has to be {wanted}", hint)
 
-    def text(self, part: Part | None, name: str, *, wanted: str = "a text") -> str | None:
-        """Return a text that is more than white space."""
+    def text(self, part: Part | None, name: str, *, wanted: str = "a text", empty: bool = False) -> str | None:
+        """Return a text; unless it may be `empty`, one that is more than white space."""
         if part is None or part.broken:
             return None
         if not isinstance(part.value, str):
             self._refuse(part, name, wanted)
             return None
-        if not part.value.strip():
+        if not empty and not part.value.strip():
             self.faults.add(part.line, f"{quoted(name)} is an empty text, and has to be {wanted}")
             return None
         return part.value

@@ -52,7 +52,7 @@ def _shell(command: str) -> _Wrong | None:
 
 
 def _notebook(command: str) -> _Wrong | None:
-    if PurePosixPath(command).suffix == ".ipynb":
+    if command.endswith(".ipynb") and PurePosixPath(command).stem != ".ipynb":
         return None
     return f"the command {quoted(command)} is no path of a notebook", "it ends in `.ipynb`"
 

@@ -47,7 +47,7 @@ class Flow:
                 hint = did_you_mean(edge.to, self.stops) or "name a step of the same DAG"
                 faults.add(edge.line, f"`{edge.key}` names {quoted(edge.to)}, and no step has this name", hint)
                 whole = False
-        self._check_ends(faults)
+        whole = self._check_ends(faults) and whole
         cycles = self._cycles()
         for cycle in cycles:
             faults.add(self.stops[cycle[0]].line, f"steps follow each other in a circle: {_drawn(cycle)}")
@@ -60,8 +60,10 @@ class Flow:
         for stop in self.stops.values():
             yield from stop.edges
 
-    def _check_ends(self, faults: Faults) -> None:
+    def _check_ends(self, faults: Faults) -> bool:
+        """Return whether there is one end of each kind."""
         known = all(stop.type is not None for stop in self.stops.values())
+        right = known
         for kind in (NodeType.SUCCESS, NodeType.FAIL):
             ends = [name for name, stop in self.stops.items() if stop.type is kind]
             if not ends and known:
@@ -70,6 +72,8 @@ class Flow:
             for name in ends[1:]:
                 message = f"{quoted(ends[0])} and {quoted(name)} are both of the type `{kind.value}`"
                 faults.add(self.stops[name].line, message, "a DAG has one")
+            right = right and len(ends) == 1
+        return right
 
     def _cycles(self) -> list[list[str]]:
         """Return circles of steps that share none, the last step of each the first again; at most `MOST_CYCLES`."""

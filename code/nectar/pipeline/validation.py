@@ -59,7 +59,7 @@ def _dag(part: Part, name: str, checks: Checks, *, level: int) -> Dag | None:
         return None
     checks.keys(part, "a DAG" if level > 1 else "the DAG", vocabulary.DAG, ("start_at", "steps"))
     start_at = checks.text(members.get("start_at"), "start_at", wanted="the name of a step")
-    description = checks.text(members.get("description"), "description")
+    description = checks.text(members.get("description"), "description", empty=True)
     max_time = checks.count(members.get("max_time"), "max_time")
     schedule = checks.text(members.get("schedule"), "schedule")
     mode_config = checks.free(members.get("mode_config"), "mode_config")

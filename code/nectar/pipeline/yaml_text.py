@@ -105,6 +105,8 @@ def _advice(text: str, mark: Any) -> str:
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return "indent with spaces"
+    if "${" in line:
+        return "within `{}` and `[]` nothing begins with `${`: write each key on a line of its own"
     return "a text with `: `, ` #` or quotes in it is to be quoted as a whole"
 
 
