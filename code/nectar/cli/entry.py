@@ -18,6 +18,7 @@ from nectar.errors import ExitCode
 COMMANDS = {
     "run": ("nectar.cli.running", "Make a task and all that it needs."),
     "execute": ("nectar.cli.executing", "Carry out what a file describes."),
+    "check": ("nectar.cli.checking", "Say whether a pipeline file can be carried out."),
     "plan": ("nectar.cli.planning", "Say what a run would do, and do nothing."),
     "explain": ("nectar.cli.planning", "Say why each task would run."),
     "graph": ("nectar.cli.planning", "Draw what a task stands on."),

@@ -53,7 +53,7 @@ class Faults:
         """Return the faults by line."""
         return tuple(sorted(self._found, key=lambda fault: fault.line or 0))
 
-    def error(self, kind: type[_Invalid], hint: str | None = None) -> _Invalid:
+    def error(self, kind: type[_Invalid], hint: str) -> _Invalid:
         """Return the error that tells of all of them."""
         listed = self.listed()
         count = "a fault" if len(listed) == 1 else f"{len(listed)} faults"

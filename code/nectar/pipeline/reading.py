@@ -40,7 +40,7 @@ def pipeline_in(raw: bytes, file: str, variables: Mapping[str, str] | None = Non
     faults = Faults(file)
     document = document_in(raw, faults, variables)
     if document is None:
-        raise faults.error(errors.PipelineInvalid)
+        raise faults.error(errors.PipelineInvalid, _HINT)
     dag, services = pipeline_of(document, faults)
     if faults or dag is None:
         raise faults.error(errors.PipelineInvalid, _HINT)
@@ -67,7 +67,7 @@ def read_variables(path: Path) -> Mapping[str, str]:
         elif not part.broken:
             faults.add(part.line, f"the variable {quoted(name)} is no single value", "a variable is a text or a number")
     if faults:
-        raise faults.error(errors.FileInvalid)
+        raise faults.error(errors.FileInvalid, "a file of variables is YAML: names, each with a single value")
     return found
 
 
@@ -86,7 +86,7 @@ def read_parameters(path: Path) -> Mapping[str, Any]:
             message = f"{quoted(name)} is no name of a parameter"
             faults.add(part.line, message, "use letters, digits and `_`, a digit not first")
     if faults or document is None:
-        raise faults.error(errors.FileInvalid)
+        raise faults.error(errors.FileInvalid, "a file of parameters is YAML or JSON: names with their values")
     values: Mapping[str, Any] = document.value or {}
     return values
 

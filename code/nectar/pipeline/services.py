@@ -21,6 +21,9 @@ else:
     import tomli as tomllib
 
 
+_HINT = f"its sections are {', '.join(vocabulary.SERVICES)}, each with `type` and `config`"
+
+
 def read_services(path: Path) -> Services:
     """Return the services of a configuration file, TOML or YAML by its suffix.
 
@@ -41,9 +44,9 @@ def read_services(path: Path) -> Services:
             checks.keys(document, "the file", tuple(vocabulary.SERVICES))
             services = services_of(document.members, checks)
         else:
-            faults.add(document.line, "the file is no mapping", f"its sections are {', '.join(vocabulary.SERVICES)}")
+            faults.add(document.line, "the file is no mapping")
     if faults:
-        raise faults.error(errors.FileInvalid)
+        raise faults.error(errors.FileInvalid, _HINT)
     return services
 
 
