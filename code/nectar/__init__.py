@@ -22,6 +22,10 @@ if TYPE_CHECKING:
         store_parameter,
         track_this,
     )
+
+
+    from nectar.secrets.fetching import get_secret
+    from nectar.secrets.parameter import SecretParameter
     from nectar.steps import Context, Step
     from nectar.task import CODE, FileSource, LocalTask, S3Task, Task
 
@@ -34,6 +38,7 @@ __all__ = [
     "LocalTask",
     "Preset",
     "S3Task",
+    "SecretParameter",
     "Step",
     "Task",
     "__version__",
@@ -42,6 +47,9 @@ __all__ = [
     "execute_run",
     "get_from_catalog",
     "get_parameter",
+
+
+    "get_secret",
     "plan",
     "put_in_catalog",
     "report_metric",
@@ -57,6 +65,7 @@ _HOMES = {
     "LocalTask": "nectar.task",
     "Preset": "nectar.chain.presets",
     "S3Task": "nectar.task",
+    "SecretParameter": "nectar.secrets.parameter",
     "Step": "nectar.steps",
     "Task": "nectar.task",
     "create_run": "nectar.actions.executing",
@@ -64,6 +73,9 @@ _HOMES = {
     "execute_run": "nectar.actions.executing",
     "get_from_catalog": "nectar.pipeline.functions",
     "get_parameter": "nectar.pipeline.functions",
+
+
+    "get_secret": "nectar.secrets.fetching",
     "plan": "nectar.actions.plan",
     "put_in_catalog": "nectar.pipeline.functions",
     "report_metric": "nectar.pipeline.functions",

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, ClassVar, NamedTuple
 
+from nectar.redaction.known import redacted
+
 
 class ExitCode(IntEnum):
     """What the `nectar` command tells the shell."""
@@ -30,9 +32,10 @@ class NectarError(Exception):
     http_status: ClassVar[int] = 500
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        message = redacted(message)  # it may tell what an author's code said
         super().__init__(message)
         self.message = message  #: one sentence, lower case, names in backticks
-        self.hint = hint  #: what to do about it
+        self.hint = redacted(hint) if hint is not None else None  #: what to do about it
 
     def __reduce__(self) -> tuple[object, ...]:
         state = {name: value for name, value in self.__dict__.items() if name not in ("task", "result")}
@@ -147,8 +150,8 @@ class ParameterProblem:
 
     def __init__(self, field: str, message: str, hint: str | None = None) -> None:
         self.field = field
-        self.message = message
-        self.hint = hint
+        self.message = redacted(message)
+        self.hint = redacted(hint) if hint is not None else None
 
     def __repr__(self) -> str:
         return f"ParameterProblem({self.field!r}, {self.message!r}, {self.hint!r})"
@@ -464,6 +467,29 @@ class MissingInput(TaskFailed):
     """An input of a task is not there."""
 
     code = "missing-input"
+
+
+# Secrets: what goes wrong on the way to one. No value is ever in a message.
+
+
+class SecretError(NectarError):
+    """A secret cannot be had."""
+
+    code = "secret"
+
+
+class SecretNotFound(SecretError):
+    """No secret has this name."""
+
+    code = "secret-not-found"
+
+
+class SecretStoreUnreachable(SecretError):
+    """A secret store cannot be read, or refuses to answer."""
+
+    code = "secret-store-unreachable"
+    exit_code = ExitCode.STORE_UNREACHABLE
+    http_status = 503
 
 
 # Stores: what goes wrong between a task and where its target lies.

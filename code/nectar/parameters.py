@@ -107,7 +107,7 @@ def _leaf_or_tree(parameter: luigi.Parameter[Any], name: str, value: Any, *, typ
     if isinstance(value, enum.Enum):
         return _tree_text(value, name) if typed else str(parameter.serialize(value))
     if isinstance(value, str):
-        return json.dumps({"str": value}, ensure_ascii=False) if value.startswith('{"') and typed else value
+        return json.dumps({"str": value}, ensure_ascii=False) if value.startswith('{"') and typed else str(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         number = _number(value)
         if isinstance(number, int):

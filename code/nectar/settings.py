@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,6 +80,14 @@ class ServeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretsSettings:
+    """Where secrets come from."""
+
+    type: str = "do-nothing"  #: the name of a kind of secret stores
+    config: Mapping[str, Any] = field(default_factory=dict, hash=False)  #: its own settings
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of one project."""
 
@@ -94,6 +102,7 @@ class Settings:
     keep: tuple[str, ...] = ()  #: what `nectar gc` keeps, with all that it was made from: paths, keys, chains, tasks
     s3: S3Settings = S3Settings()
     serve: ServeSettings = ServeSettings()
+    secrets: SecretsSettings = SecretsSettings()
     runs_url: str | None = None  #: `sqlite:///...`, `postgresql://...`; None: SQLite in `runs_dir`
 
     @property
@@ -180,7 +189,9 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
         "serve": {one.name for one in fields(ServeSettings)},
     }
     for section, keys in document.items():
-        if section not in known:
+        if section == "secrets" and isinstance(keys, dict):
+            continue  # its kind says which keys there are
+        if section not in known and section != "secrets":
             problems.append(f"unknown section `[{section}]`")
         elif not isinstance(keys, dict):
             problems.append(f"`{section}` must be a section")
@@ -204,6 +215,7 @@ def load(environ: Mapping[str, str] = os.environ, directory: Path | None = None)
         publish=_choice(Publish, value("store", "publish", "NECTAR_PUBLISH", "own"), "publish", problems),
         s3=_s3(value, (store_url, shared_url or ""), environ, problems),
         serve=_serve(value, problems),
+        secrets=_secrets(document.get("secrets"), environ, problems),
         runs_url=_runs_url(str(value("runs", "url", "NECTAR_RUNS", "")), root, problems),
         durability=_choice(
             Durability, value("store", "durability", "NECTAR_DURABILITY", "group"), "durability", problems
@@ -311,6 +323,17 @@ def _serve(value: Callable[[str, str, str, object], Any], problems: list[str]) -
     hosts = _texts(given("allowed_hosts"), "allowed_hosts", problems)
     proxy = str(given("proxy") or "") or None
     return ServeSettings(host=str(given("host")), allowed_hosts=hosts, proxy=proxy, **numbers)
+
+
+def _secrets(table: object, environ: Mapping[str, str], problems: list[str]) -> SecretsSettings:
+    """Return where secrets come from; where a variable names another type, the file's config is not for it."""
+    config = dict(table) if isinstance(table, dict) else {}
+    in_file = config.pop("type", SecretsSettings().type)
+    if not isinstance(in_file, str):
+        problems.append("`type` in `[secrets]` is no text")
+        in_file = SecretsSettings().type
+    chosen = environ.get("NECTAR_SECRETS_TYPE") or in_file
+    return SecretsSettings(chosen, config if chosen == in_file else {})
 
 
 def _store_url(text: str, root: Path, environ: Mapping[str, str], problems: list[str]) -> str:

@@ -83,7 +83,8 @@ def test_the_shipped_configuration_names_every_setting_with_its_default(tmp_path
     for section, body in zip(sections[::2], sections[1::2], strict=True):
         keys = re.findall(r"^(\w+) = ", body, flags=re.MULTILINE)
         named.update(keys, (f"{section}_{key}" for key in keys), (f"{key}_url" for key in keys))
-    assert named >= {field.name for field in dataclasses.fields(settings.Settings)} - {"root", "s3", "serve"}
+    assert named >= {field.name for field in dataclasses.fields(settings.Settings)} - {"root", "s3", "secrets", "serve"}
+    assert "secrets_type" in named  # all else there is the store's own
     assert {f"serve_{field.name}" for field in dataclasses.fields(settings.ServeSettings)} <= named
     of_s3 = {field.name for field in dataclasses.fields(settings.S3Settings)}
     assert {name for name in of_s3 if f"s3_{name}" in named} == of_s3 - {"path_style"}  # which has no default to write

@@ -17,6 +17,7 @@ from nectar.address import Address
 from nectar.chain.catalog import discover
 from nectar.errors import ExitCode
 from nectar.recording.provenance import git_state
+from nectar.secrets.fetching import opened
 from nectar.settings import Settings
 from nectar.stores import LocalStore, Store, renaming, stores_in_use
 
@@ -38,7 +39,7 @@ class Check:
 
 def examine(settings: Settings) -> list[Check]:
     """Return every check; one that fails does not keep the others from being made."""
-    checks: list[Callable[[Settings], list[Check]]] = [_python, _project, _store, _local_disk, _chains, _git]
+    checks: list[Callable[[Settings], list[Check]]] = [_python, _project, _store, _local_disk, _secrets, _chains, _git]
     found: list[Check] = []
     for check in checks:
         try:
@@ -114,6 +115,13 @@ def _local_disk(settings: Settings) -> list[Check]:
                 raise
             return [Check("local disk", True, "no exchange of names here: commits take a lock instead")]
     return [Check("local disk", True, "commits by one atomic rename")]
+
+
+def _secrets(settings: Settings) -> list[Check]:
+    opened(settings)
+    chosen = settings.secrets.type
+    detail = "none are set up: each has the empty text" if chosen == "do-nothing" else f"from `{chosen}`"
+    return [Check("secrets", True, detail)]
 
 
 def _chains(settings: Settings) -> list[Check]:

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from nectar.chain.description import BrokenChain
 from nectar.chain.finder import ChainName
+from nectar.redaction.known import cleanse
 
 LINE = 500  #: characters of the one line that are kept
 TRACEBACK = 32_000  #: characters of a traceback that are kept, the last ones
@@ -16,6 +17,7 @@ _OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 def broken_by(error: BaseException, chain: ChainName, root: str) -> BrokenChain:
     """Return the broken chain for what its import raised; the traceback begins where the project's code does."""
+    cleanse(error)
     report = traceback.TracebackException(type(error), error, _from_the_project_on(error.__traceback__))
     text = "".join(report.format())
     return BrokenChain(chain.path, _last_line(report), text[-TRACEBACK:], _location(error, root))

@@ -19,6 +19,7 @@ from nectar.chain import project
 from nectar.chain.description import BrokenChain, ChainDescription
 from nectar.chain.faults import broken_by
 from nectar.chain.finder import ChainName
+from nectar.redaction.known import redacted_bytes
 
 CLOCK_GRAIN_NS = 20_000_000  #: how far a file system's clock may lag: Linux stamps files at its timer's ticks
 STANDARD_ERROR = 2
@@ -74,7 +75,7 @@ def _stamp(file: str) -> tuple[int, int]:
 
 def _send(channel: int, answer: dict[str, object]) -> None:
     # A text of the module may hold lone surrogates, which no UTF-8 can carry.
-    data = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    data = redacted_bytes(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace")) + b"\n"
     with open(channel, "wb") as pipe:
         pipe.write(data)
 

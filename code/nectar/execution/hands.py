@@ -20,6 +20,7 @@ from nectar.execution.jobs import AtWork, Job, Report, ReportKind, Tell, now
 from nectar.recording import leases
 from nectar.recording.capture import many_captures
 from nectar.recording.group import Group, grouped
+from nectar.redaction.known import redacted
 from nectar.stores import Store
 from nectar.task import Task
 from nectar.task.base import own_outputs, split_outputs
@@ -321,5 +322,5 @@ def _reporting(task: luigi.Task, ref: str, tell: Tell) -> Iterator[None]:
 
 def last_line(error: BaseException) -> str:
     """Return an error as the last line of its traceback says it."""
-    text = str(getattr(error, "message", None) or error).strip()
+    text = redacted(str(getattr(error, "message", None) or error)).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

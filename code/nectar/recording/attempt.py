@@ -20,6 +20,7 @@ from nectar.recording.metrics import reporting
 from nectar.recording.sealing import digest_of, seal
 from nectar.recording.uses import Uses
 from nectar.records import ATTEMPT_NAME, PARAMS_NAME, STDERR_NAME, STDOUT_NAME, InputEntry, Record
+from nectar.redaction.known import redacted, redacted_bytes
 from nectar.stores import Commitment, Finished, Recipe, Staging, Store
 
 log = logging.getLogger("luigi-interface")  # the one that people who run chains look at
@@ -146,7 +147,7 @@ class Attempt:
             inputs=work.inputs,
             dynamic=tuple(self._dynamic),
             outputs=work.outputs,
-            foreign=work.foreign,
+            foreign=tuple(map(redacted, work.foreign)),
             code=work.code,
             provenance=provenance(settings.current().root),
             tags=self._run.tags,
@@ -173,7 +174,7 @@ class Attempt:
         Raises:
             StoreUnreachable: when the store cannot be written.
         """
-        text = _text_of(error)
+        text = redacted(_text_of(error))
         last_line = text.strip().splitlines()[-1]
         document = {
             "path": self.work.address.path,
@@ -215,7 +216,7 @@ def _disk(subject: str) -> Iterator[None]:
 
 def _write(path: str, raw: bytes) -> None:
     with open(path, "wb", buffering=0) as file:
-        file.write(raw)
+        file.write(redacted_bytes(raw))
 
 
 def _text_of(error: BaseException) -> str:

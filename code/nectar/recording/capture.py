@@ -25,6 +25,7 @@ from typing import Any, TextIO
 
 from nectar import errors
 from nectar.recording.log_bounds import LOG_LIMIT_BYTES, BoundedLog, left_out, watch
+from nectar.redaction import filters
 
 ECHO_INTERVAL_S = 0.1
 
@@ -90,6 +91,13 @@ class _Capture:
         if self._echo is not Echo.NO:
             _echo.follow(self._streams)
         self._root = _root_handler()
+        try:
+            filters.engage()
+        except OSError as error:
+            raise errors.StoreUnreachable(
+                f"the process that masks secrets in logs cannot be started: {os.strerror(error.errno or 0).lower()}",
+                hint="look at the limits of processes and open files (`ulimit -u`, `ulimit -n`)",
+            ) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -122,6 +130,7 @@ class _Capture:
         finally:
             try:
                 _restore(streams)
+                filters.release()
             finally:
                 _let_go(streams, self._echo)
 

@@ -12,6 +12,7 @@ from nectar.address import Address
 from nectar.recording.log_bounds import bound
 from nectar.recording.run import current as current_run
 from nectar.records import ATTEMPT_NAME, STDERR_NAME, STDOUT_NAME
+from nectar.redaction import filters
 from nectar.stores import Staging, Store, TargetLease
 
 FIRST_WAIT_S = 0.02
@@ -149,6 +150,8 @@ def bury_the_dead(store: Store, address: Address, reason: str = "its process die
         folder = os.path.dirname(store.reader(address, attempt.attempt).path(ATTEMPT_NAME))
         if not os.path.isdir(folder):
             continue
+        for name in (STDOUT_NAME, STDERR_NAME):  # what masks secrets in them outlives a process that was killed
+            filters.wait_for(os.path.join(folder, name))
         document = {"path": address.path, "attempt": attempt.attempt, "error": reason, "run_id": None}
         document["ended_at"] = records.utc_now().isoformat()
         # A full disk keeps the logs without a word on them.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nectar import errors
+from nectar.redaction.known import redacted
 
 _DEEPEST = 50  #: lists and mappings within each other
 
@@ -55,7 +56,7 @@ def checked(metrics: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: for a value that is no JSON, naming all of them.
     """
     problems: list[str] = []
-    plain = {name: _plain(name, value, problems, 0) for name, value in metrics.items()}
+    plain = {redacted(name): _plain(name, value, problems, 0) for name, value in metrics.items()}
     if problems:
         raise errors.UsageError(
             "; ".join(problems), hint="report texts, numbers, bools, and lists or mappings of these with texts as keys"
@@ -86,7 +87,7 @@ def _of_this_thread() -> dict[str, Any]:
 def _plain(name: str, value: Any, problems: list[str], depth: int) -> Any:
     """Return a value as JSON has it, and a copy of what could change later; note what is none."""
     if value is None or isinstance(value, (bool, str)):
-        return value if not isinstance(value, str) else str(value)
+        return redacted(str(value)) if isinstance(value, str) else value
     if isinstance(value, numbers.Integral):  # numpy's, too
         return int(value)
     if isinstance(value, numbers.Real):
@@ -94,7 +95,7 @@ def _plain(name: str, value: Any, problems: list[str], depth: int) -> Any:
         return number if math.isfinite(number) else repr(number)
     if depth < _DEEPEST:
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-            return {str(key): _plain(name, item, problems, depth + 1) for key, item in value.items()}
+            return {redacted(str(key)): _plain(name, item, problems, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [_plain(name, item, problems, depth + 1) for item in value]
     problems.append(f"the metric `{name}` holds a {type(value).__name__}, which is no JSON value")

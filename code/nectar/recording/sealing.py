@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from nectar import errors
 from nectar.records import ATTEMPT_NAME, PARAMS_NAME, RECORD_NAME, FileEntry
+from nectar.redaction import filters
 from nectar.target import is_unfinished
 
 _NO_WRITING = 0o555
@@ -49,7 +50,10 @@ def seal(
         _end_writing(path, name, subject)
         entries.append(FileEntry(name, name, *_close_for_ever(path, unhashed_above)))
     for log in os.listdir(f"{folder}/log"):
-        _end_writing(f"{folder}/log/{log}", log, subject)
+        path = f"{folder}/log/{log}"
+        if _has_writer(path):  # a child that fetched a secret by itself may have ended a moment ago
+            filters.wait_for(path)
+            _end_writing(path, log, subject)
     return tuple(entries)
 
 

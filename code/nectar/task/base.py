@@ -23,6 +23,7 @@ from nectar.target import Target
 from nectar.task import closure, code, ground, register, running
 from nectar.task.register import TaskRegister
 from nectar.task.state import TaskState
+from nectar.task.telling import Telling
 
 
 class CodeVersion(Enum):
@@ -69,9 +70,9 @@ class Task(luigi.Task, metaclass=TaskRegister):
     has_code: ClassVar[bool] = True
 
     # By these a task tells of its progress; whoever runs it sets them on the instance for as long.
-    set_tracking_url: Any = None
-    set_status_message: Any = None
-    set_progress_percentage: Any = None
+    set_tracking_url: Any = Telling()
+    set_status_message: Any = Telling()
+    set_progress_percentage: Any = Telling()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Not super().__init__(): luigi's would find all parameters and their values again, twice.

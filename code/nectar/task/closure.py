@@ -21,6 +21,7 @@ from nectar import errors
 from nectar.identity import Identity, task_document
 from nectar.identity import identify as identify_document
 from nectar.parameters import canonical, is_private, private_digest
+from nectar.redaction.known import cleanse
 from nectar.task import ground
 from nectar.task.state import TaskState
 
@@ -327,6 +328,7 @@ def _ask_requirements(task: luigi.Task) -> Requirements:
 
 def broken_task(task: luigi.Task, method: str, error: Exception) -> errors.TaskBroken:
     """Return the error for a method of a task that raised before anything ran; it names the place in the file."""
+    cleanse(error)
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)] or frames
     place = f"look at `{theirs[-1].filename}`, line {theirs[-1].lineno}" if theirs else None

@@ -25,7 +25,8 @@ from luigi.parameter import (
 from luigi.task_register import Register
 
 from nectar import errors
-from nectar.parameters import Canonical, canonical
+from nectar.parameters import Canonical, canonical, is_private
+from nectar.redaction.known import holds_secret, knows_any
 
 Parameters = list[tuple[str, luigi.Parameter[Any]]]
 
@@ -147,9 +148,26 @@ _pending: dict[int, tuple[Any, ...]] = {}
 
 
 def _forms(parameters: Parameters, values: list[tuple[str, Any]]) -> tuple[Canonical, ...]:
-    return tuple(
-        [canonical(parameter, name, value) for (name, parameter), (_, value) in zip(parameters, values, strict=True)]
-    )
+    forms = [
+        canonical(parameter, name, value) for (name, parameter), (_, value) in zip(parameters, values, strict=True)
+    ]
+    if knows_any():
+        _refuse_secrets(parameters, forms)
+    return tuple(forms)
+
+
+def _refuse_secrets(parameters: Parameters, forms: list[Canonical]) -> None:
+    """Refuse what would write the value of a secret into an identity and all that shows one."""
+    found = [
+        f"`{name}`"
+        for (name, parameter), form in zip(parameters, forms, strict=True)
+        if isinstance(form, str) and not is_private(parameter) and holds_secret(form)
+    ]
+    if found:
+        raise errors.IdentityError(
+            f"a task is given the value of a secret as its parameter {', '.join(found)}",
+            hint="give it the secret's name: let the parameter be a `nectar.SecretParameter`, and reveal it in `run()`",
+        )
 
 
 def values_and_forms(

@@ -21,6 +21,8 @@ from nectar.recording import leases, reuse, uses
 from nectar.recording.attempt import Attempt, Outcome, Work
 from nectar.recording.group import Group, group_at_work, grouped
 from nectar.records import InputEntry, Record
+from nectar.redaction import filters
+from nectar.redaction.known import cleanse, redacted, redacted_tree
 from nectar.settings import Drift
 from nectar.stores import Commitment, Recipe, State
 from nectar.task import closure, code
@@ -30,8 +32,26 @@ if TYPE_CHECKING:
 
 
 def wrap(task: Task) -> None:
-    """Make `task.run()` record; an instance attribute, so that no override of `run` in a class can slip past it."""
-    task.__dict__["run"] = functools.partial(run_recorded, task)
+    """Make `task.run()` record; an instance attribute, so that no override of `run` in a class can slip past it.
+
+    Its `on_success()` and `on_failure()`, which run outside of the attempt, show no secret.
+    """
+    own, kind = task.__dict__, type(task)
+    own["run"] = functools.partial(run_recorded, task)
+    if kind.on_failure is not luigi.Task.on_failure:
+        own["on_failure"] = functools.partial(_masked, functools.partial(kind.on_failure, task))
+    if kind.on_success is not luigi.Task.on_success:
+        own["on_success"] = functools.partial(_masked, functools.partial(kind.on_success, task))
+
+
+def _masked(body: Callable[..., Any], *args: Any) -> Any:
+    """Call a task's own code that runs outside of its attempt; luigi tells others what it returns."""
+    try:
+        with filters.console():
+            return redacted_tree(body(*args))
+    except BaseException as error:
+        cleanse(error)
+        raise
 
 
 def run_recorded(task: Task) -> Any:
@@ -167,6 +187,7 @@ def _lost(task: Task, outcome: Outcome) -> None:
 
 
 def _failed(task: Task, attempt: Attempt, error: BaseException) -> None:
+    cleanse(error)  # before anybody is told of it
     task._nectar.staging = None
     task._nectar.retried = True  # the next attempt is not the first
     try:
@@ -277,7 +298,7 @@ def _entries(requirements: Iterable[luigi.Task], *, with_files: bool) -> list[In
     entries = []
     for one in wanted:
         if closure.state_of(one) is None:
-            entries.append(InputEntry(closure.reference(one), None, None, None))
+            entries.append(InputEntry(redacted(closure.reference(one)), None, None, None))
         else:
             files = files_of(one) if with_files else None
             entries.append(InputEntry(repr(one), one.target_address().path, one.output_id, files))
