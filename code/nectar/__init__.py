@@ -22,8 +22,6 @@ if TYPE_CHECKING:
         store_parameter,
         track_this,
     )
-
-
     from nectar.secrets.fetching import get_secret
     from nectar.secrets.parameter import SecretParameter
     from nectar.steps import Context, Step
@@ -47,8 +45,6 @@ __all__ = [
     "execute_run",
     "get_from_catalog",
     "get_parameter",
-
-
     "get_secret",
     "plan",
     "put_in_catalog",
@@ -73,8 +69,6 @@ _HOMES = {
     "execute_run": "nectar.actions.executing",
     "get_from_catalog": "nectar.pipeline.functions",
     "get_parameter": "nectar.pipeline.functions",
-
-
     "get_secret": "nectar.secrets.fetching",
     "plan": "nectar.actions.plan",
     "put_in_catalog": "nectar.pipeline.functions",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,17 @@ from nectar.pipeline.finding import find, unknown_settings
 from nectar.pipeline.model import Pipeline, Service, Services
 from nectar.pipeline.names import module_of
 from nectar.pipeline.run_log_stores import RunLogStore, make_run_log_store
-from nectar.pipeline.services import merge
+from nectar.pipeline.services import merge, of_settings, secrets_settings
 from nectar.pipeline.standing import checked_parameters
 from nectar.pipeline.tasks import NodeTask
+from nectar.pipeline.vocabulary import GROUPS
 from nectar.pipeline.wiring import Way, Wirer, Wiring
 from nectar.recording.provenance import code_identities
 from nectar.recording.run import new_run_id
 from nectar.records import utc_now
 from nectar.runs import Journal, NewRun, Root, Run, RunState, RunStore
 from nectar.runs.values import check_run_id
+from nectar.secrets.fetching import opened as open_secrets
 
 _GOOD = frozenset({"succeeded", "skipped", "reused"})
 _PARAMETERS, _ORIGINAL, _DAG = "parameters", "original_run_id", "dag_hash"  # in what the history keeps of a run
@@ -86,7 +87,7 @@ def invoke(
         UsageError: when the id cannot be one, or the run to repeat is none of a pipeline.
         ResultInvalid: for values that cannot be parameters.
     """
-    chosen = merge(services, pipeline.services)
+    chosen = merge(services, pipeline.services, of_settings())
     _check(chosen)
     store = make_run_log_store(_given(chosen.run_log_store))
     wanted = check_run_id(run_id) if run_id is not None else new_run_id()
@@ -112,6 +113,7 @@ def invoke(
         salt=wanted,
         lineage=lineage,
         kept=kept,
+        secrets=_given(chosen.secrets),
     )
     wirer = Wirer(wiring)
     way = wirer.root(pipeline.dag)
@@ -169,10 +171,10 @@ def _parameters_of(run: Run) -> dict[str, Any]:
     return known
 
 
-#: of each service: what it is called, the group of its entry points, what is built in, and the settings of that
-_SERVICES: Mapping[str, tuple[str, str, Mapping[str, Any], Mapping[str, frozenset[str]]]] = {
-    "run_log_store": ("run log store", run_log_stores.GROUP, run_log_stores.BUILT_IN, run_log_stores.SETTINGS),
-    "catalog": ("catalog", catalog.GROUP, catalog.BUILT_IN, catalog.SETTINGS),
+#: of services: what one is called, what is built in, and the settings of that
+_SERVICES: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, frozenset[str]]]] = {
+    "run_log_store": ("run log store", run_log_stores.BUILT_IN, run_log_stores.SETTINGS),
+    "catalog": ("catalog", catalog.BUILT_IN, catalog.SETTINGS),
 }
 LOCAL = "local"  #: the executor that is meant where nothing is said: this machine
 _OF_EXECUTORS = frozenset({"workers", "scheduler_url"})
@@ -185,14 +187,18 @@ def _check(services: Services) -> None:
         OptionsInvalid: with everything that is wrong.
     """
     problems: list[ParameterProblem] = []
-    for name, (what, group, built_in, known) in _SERVICES.items():
+    for name, (what, built_in, known) in _SERVICES.items():
         service = _given(getattr(services, name))
         try:
-            find(group, what, service.type, built_in)
+            find(GROUPS[name], what, service.type, built_in)
         except errors.OptionsInvalid as error:
             problems.append(ParameterProblem(name, error.message, error.hint))
         if service.type in known:
             problems += unknown_settings(f"the {what} `{service.type}`", service.config, known[service.type])
+    try:
+        open_secrets(replace(settings.current(), secrets=secrets_settings(_given(services.secrets))))
+    except errors.SettingsInvalid as error:
+        problems.append(ParameterProblem("secrets", error.message, error.hint))
     executor = _given(services.executor)
     if executor.type in (LOCAL, *EXECUTORS):
         problems += unknown_settings(f"the executor `{executor.type}`", executor.config, _OF_EXECUTORS)
@@ -222,12 +228,6 @@ def options_of(invocation: Invocation, options: Options) -> Options:
     )
     check(chosen)
     return chosen
-
-
-@contextmanager
-def in_service(invocation: Invocation) -> Iterator[None]:
-    """Let the services of a pipeline be those of this process, and of its workers, for a while."""
-    yield
 
 
 def make_importable() -> None:

@@ -34,21 +34,20 @@ if TYPE_CHECKING:
 def execute_pipeline(wish: Wish, asked: Asked) -> int:
     """Carry a pipeline out, or one step of it, or say what would be done; return the exit code."""
     invocation = _invocation(wish, asked)
-    with pipelines.in_service(invocation):
-        if asked.items is not None:
-            click.echo(json.dumps(items_of(invocation.pipeline, invocation.wirer, asked.items), ensure_ascii=False))
-            return int(ExitCode.OK)
-        if asked.step is not None:
-            return _carry_out_step(wish, asked, asked.step, invocation)
-        if wish.dry_run:
-            print_plan(
-                make_plan([invocation.root]).plan,
-                invocation.wirer.wiring.module,
-                everything=False,
-                as_json=wish.as_json,
-            )
-            return int(ExitCode.OK)
-        return _carry_out(wish, asked, invocation)
+    if asked.items is not None:
+        click.echo(json.dumps(items_of(invocation.pipeline, invocation.wirer, asked.items), ensure_ascii=False))
+        return int(ExitCode.OK)
+    if asked.step is not None:
+        return _carry_out_step(wish, asked, asked.step, invocation)
+    if wish.dry_run:
+        print_plan(
+            make_plan([invocation.root]).plan,
+            invocation.wirer.wiring.module,
+            everything=False,
+            as_json=wish.as_json,
+        )
+        return int(ExitCode.OK)
+    return _carry_out(wish, asked, invocation)
 
 
 def _carry_out_step(wish: Wish, asked: Asked, name: str, invocation: pipelines.Invocation) -> int:

@@ -15,10 +15,10 @@ from nectar import errors
 from nectar.address import Address
 from nectar.pipeline.model import Service
 from nectar.pipeline.standing import Entry
+from nectar.pipeline.vocabulary import GROUPS
 from nectar.recording.sealing import digest_of
 from nectar.stores import open_store
 
-GROUP = "nectar.catalogs"  #: of entry points: catalogs of other packages
 DATA_FOLDER = "data"  #: to which patterns are relative, where a step does not say another
 _IN_TARGET = "catalog"  #: the folder of a target in which a step's files lie
 
@@ -196,5 +196,5 @@ def make_catalog(service: Service, around: Surroundings) -> Catalog:
     """
     from nectar.pipeline.finding import find
 
-    make: MakeCatalog = find(GROUP, "catalog", service.type, BUILT_IN)
+    make: MakeCatalog = find(GROUPS["catalog"], "catalog", service.type, BUILT_IN)
     return make(service.config, around)

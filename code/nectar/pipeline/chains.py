@@ -16,7 +16,7 @@ from nectar import errors
 from nectar.pipeline.model import DEFAULTS, Pipeline, Service
 from nectar.pipeline.needs import needs_of
 from nectar.pipeline.reading import read_pipeline
-from nectar.pipeline.services import merge
+from nectar.pipeline.services import merge, of_settings
 from nectar.pipeline.standing import read_standings
 from nectar.pipeline.tasks import NodeTask
 from nectar.pipeline.wiring import Wirer, Wiring
@@ -37,7 +37,9 @@ class ChainPipelineTask(Task):
         """Return the task that goes through the pipeline."""
         given = {name: getattr(self, name) for name, _ in type(self).get_params()}
         initial = {name: value for name, value in given.items() if value is not None}
-        wiring = Wiring(type(self).__module__, initial, None, _catalog(self.pipeline))
+        secrets = merge(self.pipeline.services, of_settings()).secrets
+        assert secrets is not None
+        wiring = Wiring(type(self).__module__, initial, None, _catalog(self.pipeline), secrets)
         task = Wirer(wiring).root(self.pipeline.dag).task
         assert task is not None
         return task

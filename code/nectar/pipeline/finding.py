@@ -34,6 +34,11 @@ def find(group: str, what: str, name: str, built_in: Mapping[str, _Made]) -> _Ma
     return loaded
 
 
+def offered(group: str) -> tuple[str, ...]:
+    """Return the names that other packages offer in a group."""
+    return tuple(sorted({one.name for one in entry_points(group=group)}))
+
+
 def unknown_settings(what: str, given: Mapping[str, Any], known: Iterable[str]) -> Sequence[ParameterProblem]:
     """Return a problem for each setting of a service that it does not have."""
     names = sorted(known)

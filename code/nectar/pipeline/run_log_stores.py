@@ -12,10 +12,9 @@ from typing import Any, Protocol
 from nectar import settings
 from nectar.pipeline.finding import find
 from nectar.pipeline.model import Service
+from nectar.pipeline.vocabulary import GROUPS
 from nectar.runs import open_books
 from nectar.runs.values import check_run_id
-
-GROUP = "nectar.run_log_stores"  #: of entry points: those of other packages
 
 
 class RunLogStore(Protocol):
@@ -106,5 +105,5 @@ def make_run_log_store(service: Service) -> RunLogStore:
     Raises:
         OptionsInvalid: when there is none of this type.
     """
-    make: MakeRunLogStore = find(GROUP, "run log store", service.type, BUILT_IN)
+    make: MakeRunLogStore = find(GROUPS["run_log_store"], "run log store", service.type, BUILT_IN)
     return make(service.config)

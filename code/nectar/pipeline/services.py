@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from nectar import errors
+from nectar import errors, settings
 from nectar.pipeline import vocabulary
 from nectar.pipeline.checks import Checks
 from nectar.pipeline.faults import Faults
-from nectar.pipeline.model import DEFAULTS, Services
+from nectar.pipeline.model import DEFAULTS, Service, Services
 from nectar.pipeline.reading import MOST_BYTES, document_in, read
 from nectar.pipeline.validation import services_of
 from nectar.pipeline.values import part_of
@@ -63,6 +63,17 @@ def _toml(raw: bytes, faults: Faults) -> Part | None:
     except ValueError as error:  # a number of thousands of digits
         faults.add(None, f"this is no TOML that can be read: {error}")
     return None
+
+
+def of_settings() -> Services:
+    """Return the services that the project's settings name."""
+    given = settings.current().secrets
+    return Services(secrets=Service(given.type, dict(given.config)))
+
+
+def secrets_settings(service: Service) -> settings.SecretsSettings:
+    """Return the settings by which secrets come from a service."""
+    return settings.SecretsSettings(service.type, dict(service.config))
 
 
 def merge(*services: Services) -> Services:

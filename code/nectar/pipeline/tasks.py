@@ -14,13 +14,14 @@ from typing import Any
 
 import luigi
 
-from nectar import errors
+from nectar import errors, settings
 from nectar.address import KEY_LENGTH
 from nectar.identity import Identity
 from nectar.pipeline.carrying import carry_out_command, tracked
 from nectar.pipeline.catalog import DATA_FOLDER, Surroundings
 from nectar.pipeline.context import StepContext, working
 from nectar.pipeline.model import NodeType
+from nectar.pipeline.services import secrets_settings
 from nectar.pipeline.standing import STEP_FILE, Standing, read_standings
 from nectar.pipeline.wiring import Before, Ref, Stop, Way, Wirer, Work, has_routes, known_values, ref_of
 from nectar.recording.metrics import track_this
@@ -139,7 +140,8 @@ class NodeTask(Task):
             )
             for pattern in wish.get:
                 context.get(pattern)
-            with working(context):
+            own = settings.overridden(secrets=secrets_settings(work.wiring.secrets))
+            with own, working(context):
                 carry_out_command(work.node, context)
             for pattern in wish.put:
                 if not context.put(pattern):

@@ -9,6 +9,7 @@ from typing import Any
 from nectar.pipeline import commands, vocabulary
 from nectar.pipeline.checks import Checks
 from nectar.pipeline.faults import Faults, quoted
+from nectar.pipeline.finding import offered
 from nectar.pipeline.flow import Edge, Flow, Stop
 from nectar.pipeline.model import CatalogWish, CommandType, Dag, Node, NodeType, Service, Services
 from nectar.pipeline.yaml_text import Part
@@ -42,7 +43,7 @@ def services_of(members: Mapping[str, Part], checks: Checks) -> Services:
         inner = checks.mapping(part, name, "a mapping with a `type`")
         if isinstance(part.value, dict):
             checks.keys(part, f"`{name}`", vocabulary.SERVICE, ("type",))
-        kind = checks.one_of(inner.get("type"), "type", types)
+        kind = checks.one_of(inner.get("type"), "type", (*types, *offered(vocabulary.GROUPS[name])))
         config = checks.free(inner.get("config"), "config")
         if kind is not None:
             found[name] = Service(kind, config)

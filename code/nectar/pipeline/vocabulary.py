@@ -36,10 +36,18 @@ REQUIRED: Mapping[NodeType, tuple[str, ...]] = {
     NodeType.AS_IS: ("next",),
 }
 
-#: service -> its implementations
+#: service -> the group of entry points by which other packages offer implementations
+GROUPS: Mapping[str, str] = {
+    "executor": "nectar.executors",
+    "run_log_store": "nectar.run_log_stores",
+    "catalog": "nectar.catalogs",
+    "secrets": "nectar.secrets",
+}
+
+#: service -> its implementations that are built in
 SERVICES: Mapping[str, tuple[str, ...]] = {
     "executor": ("local", "inline", "processes", "luigi"),
     "run_log_store": ("buffered", "file-system", "database"),
     "catalog": ("do-nothing", "file-system", "store"),
-    "secrets": ("do-nothing", "dotenv", "environment", "aws"),
+    "secrets": ("do-nothing", "dotenv", "environment", "aws-secrets-manager"),
 }

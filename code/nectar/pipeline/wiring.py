@@ -33,6 +33,7 @@ class Wiring:
     initial: Mapping[str, Any]  #: parameters, JSON values
     folder: str | None  #: in which the steps work; None: each in a private one
     catalog: Service
+    secrets: Service
     salt: str | None = None  #: the run's id, where nothing that was made before is to be found; None: target semantics
     lineage: tuple[str, ...] = ()  #: ids of the run that is repeated, and of those that it repeated
     kept: frozenset[str] = frozenset()  #: paths of the targets that were good in the run that is repeated
