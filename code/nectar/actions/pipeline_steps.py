@@ -16,8 +16,8 @@ from nectar.pipeline.tasks import NodeTask, after_failure, standing_before
 from nectar.pipeline.wiring import Stop, Way, Wirer, known_values
 
 
-def step_of(pipeline: Pipeline, wirer: Wirer, name: str) -> NodeTask | None:
-    """Return the task of a step, which requires only what is there; None where there is nothing to do for it.
+def step_of(pipeline: Pipeline, wirer: Wirer, way: Way, name: str) -> NodeTask | None:
+    """Return the task of a step on a pipeline's way, which requires only what is there; None where it has none.
 
     A step that holds branches is what joins them. The success or fail node of a DAG is the end of that.
 
@@ -26,7 +26,7 @@ def step_of(pipeline: Pipeline, wirer: Wirer, name: str) -> NodeTask | None:
         PipelineFailed: for the fail node at which the pipeline ends.
         StoreUnreachable: when the store cannot be read.
     """
-    found = _Search(wirer, name).in_dag(pipeline.dag, wirer.root(pipeline.dag))
+    found = _Search(wirer, name).in_dag(pipeline.dag, way)
     if isinstance(found, Stop):
         task = found.task
         walked = next((way for _, way in found.branches if way.walked), None)
@@ -40,12 +40,12 @@ def step_of(pipeline: Pipeline, wirer: Wirer, name: str) -> NodeTask | None:
     return _end_of(found) if found.walked else None
 
 
-def items_of(pipeline: Pipeline, wirer: Wirer, name: str) -> list[str]:
+def items_of(pipeline: Pipeline, wirer: Wirer, way: Way, name: str) -> list[str]:
     """Return the values of a map step, as they are in the names of its branches.
 
     Raises: as `step_of`; ParameterNotSet, ResultInvalid: when it iterates over what is no list of different values.
     """
-    found = _Search(wirer, name).in_dag(pipeline.dag, wirer.root(pipeline.dag))
+    found = _Search(wirer, name).in_dag(pipeline.dag, way)
     if not isinstance(found, Stop) or found.node.type is not NodeType.MAP:
         raise errors.StepNotFound(f"`{name}` is no map step", hint="`--items` is for steps of the type `map`")
     return [text_of(value) for value in _values(found)]

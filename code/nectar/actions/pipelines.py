@@ -107,7 +107,6 @@ def invoke(
         initial = {**_parameters_of(earlier), **initial}
     wiring = Wiring(
         module_of(path, settings.current().chains_dir),
-        initial,
         os.getcwd(),
         _given(chosen.catalog),
         salt=wanted,
@@ -116,7 +115,7 @@ def invoke(
         secrets=_given(chosen.secrets),
     )
     wirer = Wirer(wiring)
-    way = wirer.root(pipeline.dag)
+    way = wirer.root(pipeline.dag, initial)
     heading = Heading(wanted, pipeline, chosen, initial, tag, earlier.id if earlier is not None else "")
     changed = earlier is not None and earlier.new.options.get(_DAG) != pipeline.dag.digest
     return Invocation(pipeline, path, heading, chosen, wirer, way, store, changed)

@@ -33,7 +33,7 @@ class Shown:
             "record": record.to_json() if record is not None else None,
             "files": list(self.inspection.files),
             "urls": self.urls,
-            "step": None if self.step is None else self.step.to_json(),
+            "step": None if self.step is None else self.step.whole(),
             "attempts": [{"attempt": one.attempt, "running": one.running, "path": one.path} for one in self.attempts],
         }
 

@@ -35,23 +35,20 @@ def execute_pipeline(wish: Wish, asked: Asked) -> int:
     """Carry a pipeline out, or one step of it, or say what would be done; return the exit code."""
     invocation = _invocation(wish, asked)
     if asked.items is not None:
-        click.echo(json.dumps(items_of(invocation.pipeline, invocation.wirer, asked.items), ensure_ascii=False))
+        items = items_of(invocation.pipeline, invocation.wirer, invocation.way, asked.items)
+        click.echo(json.dumps(items, ensure_ascii=False))
         return int(ExitCode.OK)
     if asked.step is not None:
         return _carry_out_step(wish, asked, asked.step, invocation)
     if wish.dry_run:
-        print_plan(
-            make_plan([invocation.root]).plan,
-            invocation.wirer.wiring.module,
-            everything=False,
-            as_json=wish.as_json,
-        )
+        plan = make_plan([invocation.root]).plan
+        print_plan(plan, invocation.wirer.wiring.module, everything=False, as_json=wish.as_json)
         return int(ExitCode.OK)
     return _carry_out(wish, asked, invocation)
 
 
 def _carry_out_step(wish: Wish, asked: Asked, name: str, invocation: pipelines.Invocation) -> int:
-    task = step_of(invocation.pipeline, invocation.wirer, name)
+    task = step_of(invocation.pipeline, invocation.wirer, invocation.way, name)
     if task is None:
         return int(ExitCode.OK)  # nothing is carried out for it
     pipelines.make_importable()

@@ -39,8 +39,8 @@ class ChainPipelineTask(Task):
         initial = {name: value for name, value in given.items() if value is not None}
         secrets = merge(self.pipeline.services, of_settings()).secrets
         assert secrets is not None
-        wiring = Wiring(type(self).__module__, initial, None, _catalog(self.pipeline), secrets)
-        task = Wirer(wiring).root(self.pipeline.dag).task
+        wiring = Wiring(type(self).__module__, None, _catalog(self.pipeline), secrets)
+        task = Wirer(wiring).root(self.pipeline.dag, initial).task
         assert task is not None
         return task
 

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +78,10 @@ class StepContext:
         self._tell({"moved": told})
 
     def _take_moved(self, told: list[dict[str, Any]]) -> None:
-        before = self.standing
         put = [Entry.from_json(one) for one in told if one["stage"] == "put"]
-        self.standing = Standing(
-            before.parameters,
-            before.told,
-            {**before.catalog, **{entry.name: entry for entry in put}},
-            (*before.moved, *(one for one in told if one not in before.moved)),
-        )
+        before = self.standing
+        moved = (*before.moved, *(one for one in told if one not in before.moved))
+        self.standing = replace(before, put={**before.put, **{one.name: one for one in put}}, moved=moved)
 
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Report metrics from a process that the step started."""
@@ -98,7 +94,7 @@ class StepContext:
         """Write down what a process may ask, and return the variables by which it finds that."""
         asked = {
             "step": self.step,
-            "standing": self.standing.to_json(),
+            "standing": self.standing.whole(),
             "values": dict(self.values),
             "around": asdict(self.around),
             "data_folder": self.data_folder,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,54 +50,68 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How things stand after a step."""
+    """How things stand after a step: what was set and put since its DAG began, on top of how things stood there."""
 
-    parameters: Mapping[str, Any] = field(default_factory=dict)  #: all of them, JSON values
-    told: tuple[str, ...] = ()  #: names of those that were set since the DAG began
-    catalog: Mapping[str, Entry] = field(default_factory=dict)  #: by name
-    moved: tuple[Mapping[str, Any], ...] = ()  #: what the step itself put into the catalog and got from it, as JSON
+    told: Mapping[str, Any] = field(default_factory=dict)  #: parameters that were set since then, JSON values
+    put: Mapping[str, Entry] = field(default_factory=dict)  #: what was put into the catalog since then, by name
+    #: what the step itself put into the catalog and got from it, as JSON
+    moved: tuple[Mapping[str, Any], ...] = ()
+    base: str | None = None  #: path of the target that says how things stood when the DAG began; None: nothing was set
+    under: Standing | None = None  #: which is this
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """All parameters."""
+        return {**(self.under.parameters if self.under is not None else {}), **self.told}
+
+    @property
+    def catalog(self) -> dict[str, Entry]:
+        """All that is in the catalog, by name."""
+        return {**(self.under.catalog if self.under is not None else {}), **self.put}
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value: what `step.json` holds."""
         return {
-            "parameters": dict(self.parameters),
-            "told": list(self.told),
-            "catalog": [entry.to_json("put") for entry in self.catalog.values()],
+            "base": self.base,
+            "parameters": dict(self.told),
+            "catalog": [entry.to_json("put") for entry in self.put.values()],
             "data_catalog": list(self.moved),
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Standing:
-        """Return what `to_json` wrote."""
+    def from_json(cls, document: Mapping[str, Any], under: Standing | None = None) -> Standing:
+        """Return what `to_json` wrote, on top of what it names as its base."""
         entries = [Entry.from_json(one) for one in document["catalog"]]
-        return cls(
-            document["parameters"],
-            tuple(document["told"]),
-            {one.name: one for one in entries},
-            tuple(document["data_catalog"]),
-        )
+        put = {one.name: one for one in entries}
+        return cls(document["parameters"], put, tuple(document["data_catalog"]), document["base"], under)
+
+    def whole(self) -> dict[str, Any]:
+        """Return all of it as a JSON value, whatever it stands on."""
+        return replace(self, told=self.parameters, put=self.catalog, base=None, under=None).to_json()
 
     def with_parameters(self, values: Mapping[str, Any]) -> Standing:
         """Return how it stands once these parameters are set, too."""
-        told = tuple(dict.fromkeys((*self.told, *values)))
-        return replace(self, parameters={**self.parameters, **values}, told=told)
+        return replace(self, told={**self.told, **values})
 
-    def begun(self, *, fresh: bool) -> Standing:
-        """Return how a step begins here, with `fresh` a DAG, too: nothing is moved, or set, in it yet."""
-        return replace(self, told=() if fresh else self.told, moved=())
+    def begun(self, address: Address, *, fresh: bool) -> Standing:
+        """Return how a step begins after the target there, with `fresh` a DAG, too: nothing is set in it yet."""
+        return Standing(base=address.path, under=self) if fresh else replace(self, moved=())
 
     def joined(self, branches: Iterable[Standing]) -> Standing:
         """Return how it stands after branches that began here; the later branch wins, whichever ended later."""
-        joined = self
+        told, put = dict(self.told), dict(self.put)
         for branch in branches:
-            joined = joined.with_parameters({name: branch.parameters[name] for name in branch.told})
-            new = {name: one for name, one in branch.catalog.items() if self.catalog.get(name) != one}
-            joined = replace(joined, catalog={**joined.catalog, **new})
-        return replace(joined, moved=())
+            told |= branch.told
+            put |= branch.put
+        return replace(self, told=told, put=put, moved=())
 
     def text(self) -> str:
         """Return it as a file has it."""
-        return json.dumps(self.to_json(), ensure_ascii=False, indent=2) + "\n"
+        return json.dumps(self.to_json(), ensure_ascii=False) + "\n"
+
+
+_BASES = 64  # DAGs whose beginnings a process remembers
+_bases: OrderedDict[tuple[str, str], Standing] = OrderedDict()  # by store and path: targets never change
 
 
 def read_standings(store: Store, addresses: Sequence[Address]) -> list[Standing]:
@@ -106,11 +121,27 @@ def read_standings(store: Store, addresses: Sequence[Address]) -> list[Standing]
         FileNotFoundError: where one of them is not.
         StoreUnreachable: when the store cannot be read.
     """
-    standings = []
-    for address in addresses:
-        with store.reader(address).open(STEP_FILE) as file:
-            standings.append(Standing.from_json(json.load(file)))
-    return standings
+    return [_read(store, address) for address in addresses]
+
+
+def _read(store: Store, address: Address) -> Standing:
+    with store.reader(address).open(STEP_FILE) as file:
+        document = json.load(file)
+    base = document["base"]
+    return Standing.from_json(document, None if base is None else read_base(store, Address.parse(base)))
+
+
+def read_base(store: Store, address: Address) -> Standing:
+    """Return how things stood where a DAG begins, which many branches ask for.
+
+    Raises: as `read_standings`.
+    """
+    place = (store.url, address.path)
+    if place not in _bases:
+        _bases[place] = _read(store, address)  # as deep as DAGs lie in each other
+        while len(_bases) > _BASES:
+            _bases.popitem(last=False)
+    return _bases[place]
 
 
 def checked_parameters(step: str, returned: Any) -> dict[str, Any]:

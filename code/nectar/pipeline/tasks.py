@@ -10,6 +10,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import luigi
@@ -22,7 +23,7 @@ from nectar.pipeline.catalog import DATA_FOLDER, Surroundings
 from nectar.pipeline.context import StepContext, working
 from nectar.pipeline.model import NodeType
 from nectar.pipeline.services import secrets_settings
-from nectar.pipeline.standing import STEP_FILE, Standing, read_standings
+from nectar.pipeline.standing import STEP_FILE, Standing, read_base, read_standings
 from nectar.pipeline.wiring import Before, Ref, Stop, Way, Wirer, Work, has_routes, known_values, ref_of
 from nectar.recording.metrics import track_this
 from nectar.records import STDOUT_NAME
@@ -107,8 +108,8 @@ class NodeTask(Task):
             shown["step"] = dict(work.node.document)
         if work is not None and work.place.values:
             shown["values"] = dict(work.place.values)
-        if work is not None and work.before.ref is None:
-            shown["parameters"] = dict(work.wiring.initial)
+        if work is not None and work.initial is not None:
+            shown["parameters"] = dict(work.initial)
         return shown
 
     def run(self) -> Generator[Any, Any, None] | None:
@@ -119,6 +120,9 @@ class NodeTask(Task):
             ParameterNotSet, ResultInvalid: when a map iterates over what is no list of different values.
             PipelineFailed: when a DAG comes to its fail node.
         """
+        if self.work.initial is not None:
+            self._end(Standing(self.work.initial))
+            return None
         if self.work.dag is not None:
             return self._walk()
         if _joins(self.work):
@@ -158,7 +162,7 @@ class NodeTask(Task):
         work, ends = self.work, self.work.ends
         before = standing_before(work)
         if ends is None:
-            assert work.node is not None
+            assert work.node is not None and work.before is not None
             values = known_values(work.node, {**before.parameters, **work.place.values}, self.name)
             branches = Wirer(work.wiring).branches(work.node, work.place, work.before, values or [])
             tasks = [way.task for _, way in branches if way.task is not None]
@@ -170,8 +174,11 @@ class NodeTask(Task):
 
     def _way(self, wirer: Wirer) -> Way:
         work = self.work
-        assert work.dag is not None
-        return wirer.way(work.dag, work.place, work.before)
+        assert work.dag is not None and work.before is not None
+        before = work.before
+        if before.settled:
+            before = replace(before, known=standing_before(work).parameters)
+        return wirer.way(work.dag, work.place, before)
 
     def _walk(self) -> Generator[Any, Any, None]:
         """Go from step to step, and where one has failed, on to where the DAG says."""
@@ -229,11 +236,10 @@ def standing_before(work: Work) -> Standing:
         FileNotFoundError: when what comes before it is not there.
         StoreUnreachable: when the store cannot be read.
     """
-    ref = work.before.ref
-    if ref is None:
-        return Standing(work.wiring.initial)
-    [found] = read_standings(task_of(ref).target_store(), [ref.address])
-    return found.begun(fresh=work.before.fresh)
+    assert work.before is not None
+    store, address = task_of(work.before.ref).target_store(), work.before.ref.address
+    [found] = [read_base(store, address)] if work.before.fresh else read_standings(store, [address])
+    return found.begun(address, fresh=work.before.fresh)
 
 
 def _joins(work: Work) -> bool:

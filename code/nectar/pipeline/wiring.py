@@ -30,7 +30,6 @@ class Wiring:
     """What is equal for all steps of one invocation of a pipeline; plain values."""
 
     module: str  #: under which the targets lie
-    initial: Mapping[str, Any]  #: parameters, JSON values
     folder: str | None  #: in which the steps work; None: each in a private one
     catalog: Service
     secrets: Service
@@ -57,10 +56,11 @@ class Ref:
 class Before:
     """What a step finds when it begins."""
 
-    ref: Ref | None = None  #: whose target says how things stand; None: at the beginning of the pipeline
+    ref: Ref  #: whose target says how things stand
     failed: tuple[str, ...] = ()  #: output ids of the steps after that one that failed
     fresh: bool = True  #: a DAG begins here
-    known: Mapping[str, Any] | None = None  #: the parameters, where no step can have changed them; None: not known
+    settled: bool = False  #: no step can have changed the parameters with which the pipeline began
+    known: Mapping[str, Any] | None = None  #: these, where they are settled; they do not travel with a task
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,9 @@ class Work:
 
     wiring: Wiring
     place: Place
-    before: Before
+    before: Before | None  #: None: at the beginning of the pipeline
     node: Node | None = None  #: None: of the pipeline as a whole
+    initial: Mapping[str, Any] | None = None  #: at the beginning: the parameters, JSON values
     dag: Dag | None = None  #: that is walked through
     ends: tuple[Ref, ...] | None = None  #: the last of each branch that is joined; None: found out on the way
     salt: str | None = None  #: its own: of the run that made it
@@ -86,9 +87,9 @@ class Work:
             params["dag"] = self.dag.digest
         if self.node is not None and self.node.branch is not None:
             params["branch"] = self.node.branch.digest
-        if self.before.ref is None:
-            params["parameters"] = _text(self.wiring.initial)
-        if self.before.failed:
+        if self.initial is not None:
+            params["parameters"] = _text(self.initial)
+        if self.before is not None and self.before.failed:
             params["after_failure_of"] = " ".join(self.before.failed)
         if self.salt is not None:
             params["run"] = self.salt
@@ -107,7 +108,7 @@ class Work:
         """Return what it requires, by paths."""
         if self.ends is not None:
             return {str(position): ref for position, ref in enumerate(self.ends)}
-        return {} if self.before.ref is None else {"0": self.before.ref}
+        return {} if self.before is None else {"0": self.before.ref}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +161,10 @@ class Wirer:
             return way
         return self.walked(dag, way, Work(self.wiring, place, before, node=node, dag=dag))
 
-    def root(self, dag: Dag) -> Way:
-        """Return the way through a pipeline, with a task for all of it."""
-        place, before = Place(), Before(known=self.wiring.initial)
+    def root(self, dag: Dag, initial: Mapping[str, Any]) -> Way:
+        """Return the way through a pipeline that begins with some parameters, with a task for all of it."""
+        beginning = self.task(Work(self.wiring, Place(("parameters",), ("parameters",)), None, initial=initial))
+        place, before = Place(), Before(ref_of(beginning), settled=True, known=initial)
         return self.walked(dag, self.way(dag, place, before), Work(self.wiring, place, before, dag=dag))
 
     def walked(self, dag: Dag, way: Way, work: Work) -> Way:
@@ -212,6 +214,8 @@ class Wirer:
 
         It requires what the work says, or what is given.
         """
+        if work.before is not None and work.before.known is not None:
+            work = replace(work, before=replace(work.before, known=None))
         for salt in self.wiring.lineage:
             kept = replace(work, salt=salt)
             ref = ref_for(kept)
