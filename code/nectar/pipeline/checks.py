@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
-from nectar.pipeline.faults import Faults, did_you_mean, quoted
+from nectar.pipeline.faults import Faults, quoted
 from nectar.pipeline.yaml_text import Part
 
 _Choice = TypeVar("_Choice", bound=Enum)
@@ -81,7 +81,7 @@ class Checks:
         text = self.text(part, name, wanted=f"one of {listed}")
         if part is None or text is None or text in known:
             return text
-        hint = did_you_mean(text, known) or f"it is one of {listed}"
+        hint = self.faults.did_you_mean(text, known) or f"it is one of {listed}"
         self.faults.add(part.line, f"{quoted(name)} is {quoted(text)}, which nobody knows", hint)
         return None
 
@@ -115,7 +115,7 @@ class Checks:
         meant: set[str] = set()
         for key, part in of.members.items():
             if key not in known:
-                hint = did_you_mean(key, [one for one in known if one not in of.members])
+                hint = self.faults.did_you_mean(key, [one for one in known if one not in of.members])
                 meant.update(one for one in required if hint and f"`{one}`" in hint)
                 known_ones = f"known are {', '.join(known)}"
                 self.faults.add(part.line, f"{owner} has the unknown key {quoted(key)}", hint or known_ones)

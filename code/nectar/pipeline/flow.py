@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nectar.pipeline.faults import Faults, did_you_mean, quoted
+from nectar.pipeline.faults import Faults, quoted
 from nectar.pipeline.model import NodeType
 
 MOST_CYCLES = 10  #: that are drawn of one DAG
@@ -44,7 +44,7 @@ class Flow:
         whole = self.whole and self.start_at is not None
         for edge in self._edges():
             if edge.to not in self.stops:
-                hint = did_you_mean(edge.to, self.stops) or "name a step of the same DAG"
+                hint = faults.did_you_mean(edge.to, self.stops) or "name a step of the same DAG"
                 faults.add(edge.line, f"`{edge.key}` names {quoted(edge.to)}, and no step has this name", hint)
                 whole = False
         whole = self._check_ends(faults) and whole

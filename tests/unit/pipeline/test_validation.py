@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nectar import errors
+from nectar.pipeline.faults import MOST_SOUGHT
 from nectar.pipeline.model import CatalogWish, CommandType, NodeType
 from nectar.pipeline.reading import pipeline_in, read_pipeline
 
@@ -268,3 +269,11 @@ def test_circles_are_drawn_one_by_one_and_a_long_one_in_short() -> None:
     assert (first, second) == (4, 9004)
     assert "s0 -> s1 -> " in long and "more) -> " in long and len(long) < 300
     assert "x -> y -> x" in short
+
+
+def test_near_names_are_looked_for_so_often_and_no_more_in_a_file_of_thousands_of_faults() -> None:
+    steps = "".join(f"    s{n}: {{type: as-is, nxt: ok}}\n" for n in range(5000))
+    found = faults_of(STEPS.replace(A, steps).replace("start_at: a", "start_at: S0"))
+    near = [message for _, message in found if "did you mean" in message]
+    assert len(found) > 5000 and len(near) == MOST_SOUGHT + 1
+    assert "`S0`" in near[0] and "did you mean `s0`?" in near[0]  # of case alone: that costs nothing
