@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -102,3 +103,22 @@ def test_the_schema_is_printed_for_editors(project):
     document = project.nectar("check", "--schema").json
     assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert set(document["properties"]) == {"dag", "executor", "run_log_store", "catalog", "secrets"}
+
+
+def test_a_pipeline_among_the_chains_is_checked_by_the_chain_s_name(project):
+    project.file("chains/etl/nightly_chain.yaml", STARTED)
+    answer = project.nectar("check", "etl/nightly_chain")
+    assert answer.code == 0, answer
+    assert answer.out == f"chains/etl/nightly_chain.yaml: ok, 4 steps, dag_hash {DIGEST}\n"
+    project.chain("etl/module_chain", "import nectar\n")
+    project.nectar("check", "etl/module_chain").failed(2, "`etl/module_chain` is a module")
+    project.nectar("check", "etl/nightly2_chain").failed(2, "did you mean `etl/nightly_chain`?")
+
+
+def test_what_other_packages_offer_is_in_the_schema(project):
+    name = "offers-1.0.dist-info"
+    project.file(f"packages/{name}/METADATA", "Metadata-Version: 2.1\nName: offers\nVersion: 1.0\n")
+    project.file(f"packages/{name}/entry_points.txt", "[nectar.catalogs]\nshelf = offers:Shelf\n")
+    path = os.pathsep.join([str(project.root / "packages"), project.environment()["PYTHONPATH"]])
+    document = project.nectar("check", "--schema", PYTHONPATH=path).json
+    assert "shelf" in document["properties"]["catalog"]["properties"]["type"]["enum"]

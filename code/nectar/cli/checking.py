@@ -30,9 +30,9 @@ from nectar.errors import ExitCode
     help="YAML or TOML: the services; checked as well.",
 )
 @click.option("--schema", is_flag=True, help="Print the JSON schema of pipeline files, and check nothing.")
-@click.argument("path", required=False, type=click.Path(path_type=Path), metavar="FILE")
-def check(as_json: bool, variables: Path | None, configuration: Path | None, schema: bool, path: Path | None) -> int:
-    """Say whether the pipeline in FILE can be carried out, and name every fault with its line.
+@click.argument("text", required=False, metavar="FILE|CHAIN")
+def check(as_json: bool, variables: Path | None, configuration: Path | None, schema: bool, text: str | None) -> int:
+    """Say whether the pipeline in FILE, or the one that is CHAIN, can be carried out; name every fault with its line.
 
     Nothing is run or imported. Exit code 0: there is no fault; 2: there is.
     """
@@ -41,8 +41,9 @@ def check(as_json: bool, variables: Path | None, configuration: Path | None, sch
     if schema:
         click.echo(action.schema(), nl=False)
         return int(ExitCode.OK)
-    if path is None:
+    if text is None:
         raise errors.UsageError("no file to check", hint="name a pipeline file: `nectar check FILE`")
+    path = action.pipeline_file(text)
     try:
         checked = action.check(path, variables=variables, configuration=configuration)
     except errors.FileInvalid as error:
