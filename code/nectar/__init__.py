@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from nectar.pipeline.functions import (
         get_from_catalog,
         get_parameter,
+        get_secret,
         put_in_catalog,
         report_metric,
         store_parameter,
         track_this,
     )
-    from nectar.secrets.fetching import get_secret
     from nectar.secrets.parameter import SecretParameter
     from nectar.steps import Context, Step
     from nectar.task import CODE, FileSource, LocalTask, S3Task, Task
@@ -69,7 +69,7 @@ _HOMES = {
     "execute_run": "nectar.actions.executing",
     "get_from_catalog": "nectar.pipeline.functions",
     "get_parameter": "nectar.pipeline.functions",
-    "get_secret": "nectar.secrets.fetching",
+    "get_secret": "nectar.pipeline.functions",
     "plan": "nectar.actions.plan",
     "put_in_catalog": "nectar.pipeline.functions",
     "report_metric": "nectar.pipeline.functions",

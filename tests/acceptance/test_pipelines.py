@@ -574,6 +574,82 @@ def test_plan_of_a_pipeline_runs_nothing(steps):
     assert not (steps.root / "notes").exists()
 
 
+# Secrets
+
+SECRET = "canary-7f3a91c2d8"
+
+
+@pytest.fixture
+def secrets(steps):
+    steps.file(".env", f"db_password={SECRET}\n")
+    steps.file(
+        "holders.py",
+        """
+        import subprocess
+        import nectar
+
+
+        def prints():
+            secret = nectar.get_secret("db_password")
+            print("it is", secret, flush=True)
+            subprocess.run(["sh", "-c", 'echo child "$1"', "sh", secret])
+            nectar.track_this(leak=secret)
+            return {"length": len(secret)}
+
+
+        def returns():
+            return {"password": nectar.get_secret("db_password")}
+
+
+        def raises():
+            raise ValueError("with " + nectar.get_secret("db_password"))
+
+
+        def lacks():
+            nectar.get_secret("absent")
+        """,
+    )
+    return steps
+
+
+def everything(root: Path) -> bytes:
+    """All bytes in the files of a project but the secret's own."""
+    return b"".join(place.read_bytes() for place in root.rglob("*") if place.is_file() and place.name != ".env")
+
+
+DOTENV = "secrets: {type: dotenv}\n"
+
+
+def test_a_secret_is_in_no_log_parameter_or_run_log(secrets):
+    log = executed(secrets, DOTENV + pipeline("a: {type: task, command: holders.prints}"))
+    assert log["parameters"] == {"length": len(SECRET)}
+    shown = str(secrets.nectar("logs", log["run_id"]))
+    assert "it is ***" in shown
+    assert "child ***" in shown
+    assert SECRET not in json.dumps(log) + shown
+    assert SECRET.encode() not in everything(secrets.root)
+
+
+@pytest.mark.parametrize(
+    ("function", "word"),
+    [("returns", "`password` holds the value of a secret"), ("raises", "with ***"), ("lacks", "absent")],
+)
+def test_a_step_that_fails_with_a_secret_does_not_tell_it(secrets, function, word):
+    text = DOTENV + pipeline(f"a: {{type: task, command: holders.{function}}}")
+    log = executed(secrets, "run_log_store: {type: file-system}\n" + text, code=1)
+    assert word in log["steps"]["a"]["message"]
+    assert SECRET.encode() not in everything(secrets.root)
+
+
+def test_programs_of_a_shell_step_have_the_pipelines_secrets(secrets):
+    secrets.file("told.py", "import nectar\nprint('it is', nectar.get_secret('db_password'))\n")
+    text = DOTENV + pipeline("a: {type: task, command_type: shell, command: python told.py}")
+    path = f"{Path(__import__('sys').executable).parent}:/usr/bin:/bin"
+    log = executed(secrets, text, PATH=path)
+    assert "it is ***" in str(secrets.nectar("logs", log["run_id"]))
+    assert SECRET.encode() not in everything(secrets.root)
+
+
 # One step after the other, as other engines carry them out
 
 

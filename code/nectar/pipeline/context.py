@@ -33,6 +33,7 @@ class StepContext:
     around: Surroundings
     data_folder: str  #: below the folder in which it works, to which patterns are relative
     catalog: Service
+    secrets: Service
     metrics: dict[str, Any] = field(default_factory=dict)  #: reported by processes that it started
     shared: Path | None = None  #: the folder by which another process shares the context
 
@@ -99,6 +100,7 @@ class StepContext:
             "around": asdict(self.around),
             "data_folder": self.data_folder,
             "catalog": self.catalog.to_json(),
+            "secrets": self.secrets.to_json(),
         }
         (folder / _ASKED).write_text(json.dumps(asked), encoding="utf-8")
         return {VARIABLE: str(folder)}
@@ -156,6 +158,7 @@ def _read(folder: Path) -> StepContext | None:
         Surroundings(**asked["around"]),
         asked["data_folder"],
         Service(**asked["catalog"]),
+        Service(**asked["secrets"]),
     )
     context.hear(folder)
     context.shared = folder

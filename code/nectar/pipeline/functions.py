@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from nectar import errors
+from nectar import errors, settings
 from nectar.pipeline.context import StepContext, current
+from nectar.pipeline.services import secrets_settings
 from nectar.recording import metrics
+from nectar.secrets import fetching
 
 
 def get_parameter(name: str | None = None) -> Any:
@@ -78,6 +80,21 @@ def track_this(**values: Any) -> None:
         metrics.track_this(**values)
     else:
         context.report(metrics.checked(values))
+
+
+def get_secret(name: str) -> str:
+    """Return the value of a secret: from the store that the pipeline at work names, or else the project's settings.
+
+    From then on it is masked in all that Nectar writes or shows of this process's tasks. Values of less than four
+    characters are not.
+
+    Raises: as `nectar.secrets.fetching.get_secret`.
+    """
+    context = current()
+    if context is None or context.shared is None:  # a step at work here has its store in the settings
+        return fetching.get_secret(name)
+    with settings.overridden(secrets=secrets_settings(context.secrets)):
+        return fetching.get_secret(name)
 
 
 def not_set(step: str, name: str, known: Any) -> errors.ParameterNotSet:

@@ -11,11 +11,13 @@ from typing import Any
 
 from nectar import errors
 from nectar.address import Address
+from nectar.redaction.known import redacted
 from nectar.stores import Store
 
 STEP_FILE = "step.json"  #: in the target of each step
 _NAME = re.compile(r"[^\W\d]\w*")
 _HINT = "return a mapping of names to values of JSON: text, numbers, true, false, None, lists and mappings of them"
+_SECRET_HINT = "parameters are written down: hand on the name of a secret, and let each step get its value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +168,11 @@ def checked_parameters(step: str, returned: Any) -> dict[str, Any]:
             text = json.dumps(value, ensure_ascii=False, allow_nan=False)
             text.encode("utf-8")
             values[name] = json.loads(text)
+            if redacted(text) != text:
+                problems.append(f"`{name}` holds the value of a secret")
         except (TypeError, ValueError, RecursionError) as error:
             problems.append(f"`{name}` is a {type(value).__name__} that JSON cannot hold ({error})")
     if problems:
-        raise errors.ResultInvalid(f"`{step}` returned what cannot be parameters: {'; '.join(problems)}", hint=_HINT)
+        hint = _SECRET_HINT if all("secret" in problem for problem in problems) else _HINT
+        raise errors.ResultInvalid(f"`{step}` returned what cannot be parameters: {'; '.join(problems)}", hint=hint)
     return values

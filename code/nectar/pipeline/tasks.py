@@ -140,7 +140,13 @@ class NodeTask(Task):
             around = Surroundings(folder, work.salt or self.key, self.target_address().path, staging.path)
             data_folder = wish.folder or DATA_FOLDER
             context = StepContext(
-                self.name, standing_before(work), work.place.values, around, data_folder, work.wiring.catalog
+                self.name,
+                standing_before(work),
+                work.place.values,
+                around,
+                data_folder,
+                work.wiring.catalog,
+                work.wiring.secrets,
             )
             for pattern in wish.get:
                 context.get(pattern)
