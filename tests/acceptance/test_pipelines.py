@@ -567,6 +567,14 @@ def test_the_target_of_a_step_is_found_and_shown(steps):
     assert log["steps"]["step shell"]["data_catalog"][0]["data_hash"] in steps.nectar("show", "--json", path).out
 
 
+def test_no_step_takes_longer_than_its_dag_may(steps):
+    text = pipeline("a: {type: task, command_type: shell, command: sleep 100}").replace(
+        "dag:\n", "dag:\n  max_time: 1\n"
+    )
+    log = executed(steps, text, code=1)
+    assert "longer than its time limit of 1 s" in log["steps"]["a"]["message"]
+
+
 def test_plan_of_a_pipeline_runs_nothing(steps):
     steps.file("p.yaml", pipeline("a: {type: task, command: steps.nothing}"))
     answer = steps.nectar("execute", "--file", "p.yaml", "--dry-run")
@@ -698,7 +706,14 @@ def test_one_step_is_found_on_the_way_that_the_run_took(steps):
         assert step(steps, "b", 1).count("as it was meant") == 1
     step(steps, "mend")
     assert "does not come to the step `c`" in step(steps, "c", 2)
-    step(steps, "success")
+    log = json.loads(steps.nectar("execute", "--file", "p.yaml", "--run-id", "R", "--step", "success", "-q").out)
+    assert (log["run_id"], log["status"], log["parameters"]["mended"]) == ("R", "SUCCESS", ["a", "b", "c"])
+    assert {name: one["status"] for name, one in log["steps"].items()} == {
+        "a": "SUCCESS",
+        "b": "FAIL",
+        "mend": "SUCCESS",
+        "success": "SUCCESS",
+    }
     assert not (steps.root / "notes").exists()
 
 

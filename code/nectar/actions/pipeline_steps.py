@@ -7,7 +7,7 @@ failed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nectar import errors
 from nectar.pipeline.model import Dag, NodeType, Pipeline
@@ -16,14 +16,21 @@ from nectar.pipeline.tasks import NodeTask, after_failure, standing_before
 from nectar.pipeline.wiring import Stop, Way, Wirer, known_values
 
 
-def step_of(pipeline: Pipeline, wirer: Wirer, way: Way, name: str) -> NodeTask | None:
-    """Return the task of a step on a pipeline's way, which requires only what is there; None where it has none.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One step of a run."""
+
+    task: NodeTask | None = None  #: which requires only what is there; None: nothing is carried out for the step
+    end: NodeType | None = None  #: with this the pipeline ends
+
+
+def step_of(pipeline: Pipeline, wirer: Wirer, way: Way, name: str) -> Found:
+    """Return what a step on a pipeline's way is to do.
 
     A step that holds branches is what joins them. The success or fail node of a DAG is the end of that.
 
     Raises:
         StepNotFound: when the pipeline has no such step, or the run has not come to it.
-        PipelineFailed: for the fail node at which the pipeline ends.
         StoreUnreachable: when the store cannot be read.
     """
     found = _Search(wirer, name).in_dag(pipeline.dag, way)
@@ -31,13 +38,10 @@ def step_of(pipeline: Pipeline, wirer: Wirer, way: Way, name: str) -> NodeTask |
         task = found.task
         walked = next((way for _, way in found.branches if way.walked), None)
         if task is not None and walked is not None and walked.task is task:
-            return _end_of(walked)
-        return None if task is None else _once(task)
-    if found.end.type is NodeType.FAIL and not found.place.names:
-        raise errors.PipelineFailed(
-            f"the pipeline came to its fail node `{name}`", hint="the logs of what failed tell why"
-        )
-    return _end_of(found) if found.walked else None
+            return Found(_end_of(walked))
+        return Found(None if task is None else _once(task))
+    end = found.end.type if not found.place.names else None
+    return Found(_end_of(found) if found.walked and end is not NodeType.FAIL else None, end)
 
 
 def items_of(pipeline: Pipeline, wirer: Wirer, way: Way, name: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from nectar import errors, settings
 from nectar.actions.history import opened
 from nectar.actions.run import runner_for
-from nectar.actions.run_logs import Heading, run_log
+from nectar.actions.run_logs import Heading, beginning, run_log
 from nectar.chain.project import bind
 from nectar.errors import ParameterProblem
 from nectar.execution.bookkeeping import options_told
@@ -265,22 +265,18 @@ def begin(invocation: Invocation, options: Options, listener: Listener) -> Runne
     )
     with Journal(settings.current().journals_dir, invocation.run_id) as journal:
         journal.create(new, state=RunState.STARTING)
-    invocation.store.keep(invocation.run_id, _log(invocation, None, ()))
+    invocation.store.keep(invocation.run_id, beginning(invocation.heading))
     return runner_for([root], listener, options)
 
 
-def finish(invocation: Invocation, result: RunResult, events: Sequence[Event]) -> dict[str, Any]:
-    """Return the run log of a run that has ended, once it is kept.
+def finish(invocation: Invocation, result: RunResult | None, events: Sequence[Event]) -> dict[str, Any]:
+    """Return the run log of a run that has ended, once it is kept; without a result, of one that others carried out.
 
     Raises:
         OSError, RunStoreUnreachable: when it cannot be kept.
         StoreUnreachable: when what the steps left cannot be read.
     """
-    document = _log(invocation, result, events)
+    code = code_identities(invocation.path.resolve().parent)
+    document = run_log(invocation.heading, invocation.way, invocation.wirer, result, events, code)
     invocation.store.keep(invocation.run_id, document)
     return document
-
-
-def _log(invocation: Invocation, result: RunResult | None, events: Sequence[Event]) -> dict[str, Any]:
-    code = code_identities(invocation.path.resolve().parent) if result is not None else []
-    return run_log(invocation.heading, invocation.way, invocation.wirer, result, events, code)

@@ -53,7 +53,10 @@ class _Facts:
 
     def ended_badly(self, task: NodeTask) -> bool:
         result = self.results.get(task.id)
-        return result is not None and result.status in _TRIED
+        if result is not None:
+            return result.status in _TRIED
+        address = task.target_address()
+        return address.key in task.target_store().tried(address.prefix)
 
 
 def run_log(
@@ -64,39 +67,43 @@ def run_log(
     events: Iterable[Event],
     code: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return the run log of a run that has ended; without a result, that of one that begins.
+    """Return the run log of a run that has ended, as its result tells; where others carried it out, as the store does.
 
     Raises:
         StoreUnreachable: when what the steps left cannot be read.
     """
-    dag = heading.pipeline.dag
     steps: dict[str, Any] = {}
-    status, parameters = ("PROCESSING", dict(heading.parameters))
-    if result is not None:
-        facts = _gather(wirer, way, result, events, code)
-        status, standing = _walk(facts, dag, way, Standing(heading.parameters), steps)
-        parameters = dict(standing.parameters)
+    facts = _gather(wirer, result, events, code)
+    status, standing = _walk(facts, heading.pipeline.dag, way, Standing(heading.parameters), steps)
+    return _document(heading, status, steps, standing.parameters)
+
+
+def beginning(heading: Heading) -> dict[str, Any]:
+    """Return the run log of a run that begins."""
+    return _document(heading, "PROCESSING", {}, heading.parameters)
+
+
+def _document(heading: Heading, status: str, steps: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    services = ("executor", "run_log_store", "catalog", "secrets")
+    chosen = {name: getattr(heading.services, name) for name in services}
     return {
         "run_id": heading.run_id,
-        "dag_hash": dag.digest,
+        "dag_hash": heading.pipeline.dag.digest,
         "use_cached": bool(heading.original_run_id),
         "tag": heading.tag,
         "original_run_id": heading.original_run_id,
         "status": status,
-        "steps": steps,
-        "parameters": parameters,
-        "run_config": {
-            name: service.to_json()
-            for name in ("executor", "run_log_store", "catalog", "secrets")
-            if (service := getattr(heading.services, name)) is not None
-        },
+        "steps": dict(steps),
+        "parameters": dict(parameters),
+        "run_config": {name: service.to_json() for name, service in chosen.items() if service is not None},
     }
 
 
-def _gather(wirer: Wirer, way: Way, result: RunResult, events: Iterable[Event], code: list[dict[str, Any]]) -> _Facts:
+def _gather(wirer: Wirer, result: RunResult | None, events: Iterable[Event], code: list[dict[str, Any]]) -> _Facts:
     facts = _Facts(wirer, code)
-    tasks = {ref: task for ref, task in result.tasks.items() if isinstance(task, NodeTask)}
-    for step in result.steps:
+    told = result.tasks if result is not None else {}
+    tasks = {ref: task for ref, task in told.items() if isinstance(task, NodeTask)}
+    for step in result.steps if result is not None else ():
         if step.ref in tasks:
             facts.results[tasks[step.ref].id] = step
     for event in events:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,16 @@ from nectar import errors, settings
 from nectar.actions import pipelines
 from nectar.actions.pipeline_steps import items_of, step_of
 from nectar.actions.resolve import split_parameters
+from nectar.actions.run import Options, runner_for
 from nectar.cli import console
 from nectar.cli.planning import print_plan
 from nectar.cli.progress import Progress
-from nectar.cli.running import Wish, carry_out
+from nectar.cli.running import Wish
 from nectar.cli.signals import stopping
 from nectar.cli.words import TAG
 from nectar.errors import ExitCode
-from nectar.execution.outcome import Event
+from nectar.execution.outcome import Event, Listener, Runner, RunResult
+from nectar.pipeline.model import NodeType
 from nectar.pipeline.reading import read_parameters, read_pipeline, read_variables
 from nectar.pipeline.services import read_services
 from nectar.plans import make_plan
@@ -48,14 +50,20 @@ def execute_pipeline(wish: Wish, asked: Asked) -> int:
 
 
 def _carry_out_step(wish: Wish, asked: Asked, name: str, invocation: pipelines.Invocation) -> int:
-    task = step_of(invocation.pipeline, invocation.wirer, invocation.way, name)
-    if task is None:
-        return int(ExitCode.OK)  # nothing is carried out for it
-    pipelines.make_importable()
-    tags = {"pipeline_run": invocation.run_id, "step": name, **wish.options.tags}
-    given = ("execute", "--file", str(asked.path), "--run-id", invocation.run_id, "--step", name)
-    options = replace(pipelines.options_of(invocation, wish.options), run_id=None, tags=tags)
-    return carry_out([task], options, shlex.join(given), as_json=wish.as_json, quiet=wish.quiet)
+    found = step_of(invocation.pipeline, invocation.wirer, invocation.way, name)
+    code = ExitCode.OK
+    if found.task is not None:
+        pipelines.make_importable()
+        tags = {"pipeline_run": invocation.run_id, "step": name, **wish.options.tags}
+        options = replace(pipelines.options_of(invocation, wish.options), run_id=None, tags=tags)
+        task = found.task
+        code = _run(wish, options, invocation, lambda listen: runner_for([task], listen, options))[0].exit_code
+    if found.end is not None and code is ExitCode.OK:
+        _print_log(pipelines.finish(invocation, None, ()))
+    if found.end is NodeType.FAIL:
+        hint = "the logs of what failed tell why"
+        raise errors.PipelineFailed(f"the pipeline came to its fail node `{name}`", hint=hint)
+    return int(code)
 
 
 def _invocation(wish: Wish, asked: Asked) -> pipelines.Invocation:
@@ -83,25 +91,35 @@ def _invocation(wish: Wish, asked: Asked) -> pipelines.Invocation:
 
 def _carry_out(wish: Wish, asked: Asked, invocation: pipelines.Invocation) -> int:
     options = pipelines.options_of(invocation, wish.options)
-    module = invocation.wirer.wiring.module
     if invocation.dag_changed:
         earlier = invocation.heading.original_run_id
         console.line(
             ("warning: ", "odd"), f"the pipeline is not as it was in the run `{earlier}`: what changed runs", err=True
         )
+    result, events = _run(wish, options, invocation, lambda listen: pipelines.begin(invocation, options, listen))
+    _print_log(pipelines.finish(invocation, result, events))
+    if not result.success:
+        again = shlex.join(("nectar", "execute", "--file", str(asked.path), "--use-cached", invocation.run_id))
+        console.line((f"hint: mend it and go on: {again}", "name"), err=True)
+    return int(result.exit_code)
+
+
+def _run(
+    wish: Wish, options: Options, invocation: pipelines.Invocation, begin: Callable[[Listener], Runner]
+) -> tuple[RunResult, list[Event]]:
+    """Carry a run out, show how it goes, and return how it ended."""
     events: list[Event] = []
-    plain = options.echo is not Echo.NO
-    with Progress(module, settings.current().store_url, quiet=wish.quiet or wish.as_json, plain=plain) as progress:
+    quiet, plain = wish.quiet or wish.as_json, options.echo is not Echo.NO
+    module = invocation.wirer.wiring.module
+    with Progress(module, settings.current().store_url, quiet=quiet, plain=plain) as progress:
 
         def listen(event: Event) -> None:
             events.append(event)
             progress.listen(event)
 
-        with stopping(pipelines.begin(invocation, options, listen)) as runner:
-            result = runner.execute()
-    document = pipelines.finish(invocation, result, events)
+        with stopping(begin(listen)) as runner:
+            return runner.execute(), events
+
+
+def _print_log(document: Mapping[str, Any]) -> None:
     click.echo(json.dumps(document, indent=4, ensure_ascii=False))
-    if not result.success:
-        again = shlex.join(("nectar", "execute", "--file", str(asked.path), "--use-cached", invocation.run_id))
-        console.line((f"hint: mend it and go on: {again}", "name"), err=True)
-    return int(result.exit_code)

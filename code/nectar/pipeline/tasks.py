@@ -77,6 +77,11 @@ class NodeTask(Task):
         work = self._work
         return work.node.retry if work is not None and work.node is not None and not _joins(work) else None
 
+    @property
+    def worker_timeout(self) -> int | None:  # type: ignore[override]
+        """How many seconds it may take; None: as the engine is set."""
+        return self._work.max_time if self._work is not None else None
+
     def identity_family(self) -> str:  # type: ignore[override]  # of each instance its own
         """Return the family that the step has in its pipeline."""
         return self.family_name

@@ -75,6 +75,7 @@ class Work:
     dag: Dag | None = None  #: that is walked through
     ends: tuple[Ref, ...] | None = None  #: the last of each branch that is joined; None: found out on the way
     salt: str | None = None  #: its own: of the run that made it
+    max_time: int | None = None  #: seconds that its DAG may take, and with that the step
 
     def document(self) -> dict[str, Any]:
         """Return what the identity of the task is made of."""
@@ -147,7 +148,7 @@ class Wirer:
         node = dag.nodes[start or dag.start_at]
         last: NodeTask | None = None
         while node.type not in (NodeType.SUCCESS, NodeType.FAIL):
-            stop, before = self._stop(node, place.below(node.name), before)
+            stop, before = self._stop(node, place.below(node.name), before, dag.max_time)
             stops.append(stop)
             last = stop.task or last
             assert node.next is not None
@@ -172,11 +173,11 @@ class Wirer:
         task = self.task(work, {} if way.task is None else {"0": way.task})
         return replace(way, task=task, walked=True, after=Before(ref_of(task), fresh=False))
 
-    def _stop(self, node: Node, place: Place, before: Before) -> tuple[Stop, Before]:
+    def _stop(self, node: Node, place: Place, before: Before, max_time: int | None) -> tuple[Stop, Before]:
         if node.type is NodeType.AS_IS:
             return Stop(node, place, before, None), before
         if node.type is NodeType.TASK:
-            task = self.task(Work(self.wiring, place, before, node=node))
+            task = self.task(Work(self.wiring, place, before, node=node, max_time=max_time))
             return Stop(node, place, before, task), Before(ref_of(task), fresh=False)
         if node.type is NodeType.DAG:
             assert node.branch is not None
