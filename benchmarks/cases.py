@@ -68,6 +68,7 @@ def groups(*, long: bool, peers: bool) -> list[Group]:
         _layered(long=long),
         _described(peers=peers),
         _pictured(),
+        _piped(),
     ]
 
 
@@ -296,6 +297,25 @@ def _pictured() -> Group:
         Figure("a picture of 10,000 tasks, folded by family", "s", ("folded 10,000",)),
     )
     return Group("Listings and pictures", cases, (), figures)
+
+
+def _piped() -> Group:
+    lines, items = 1_000, 5_000
+    cases = (
+        Case("pipeline shell", "pipeline", "shell", lines, durability="group"),
+        Case("pipeline shell none", "pipeline", "shell", lines),
+        Case("sh", "pipeline", "sh", lines),
+        Case("pipeline map", "pipeline", "map", items, durability="group"),
+        Case("nectar of the map", "nectar", "wide", items, durability="group"),
+    )
+    ratios = (Ratio(f"a map over {items:,}, as many tasks of a class", "pipeline map", "nectar of the map"),)
+    figures = (
+        Figure(f"{lines:,} shell steps, more than `sh` on the same lines", "more_ms", ("pipeline shell", "sh"), 3),
+        Figure("the same, no durability", "more_ms", ("pipeline shell none", "sh")),
+        Figure("`sh` on the same lines", "us", ("sh",)),
+        Figure(f"a map over {items:,}", "us", ("pipeline map",)),
+    )
+    return Group("Pipelines: steps in a row, and a map", cases, ratios, figures)
 
 
 def _described(*, peers: bool) -> Group:

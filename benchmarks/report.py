@@ -16,6 +16,7 @@ FIGURE_HEADINGS = ("work", ">Nectar", "unit", ">reach", ">stretch", "")
 UNITS = {
     "us": "µs a task",
     "s": "s",
+    "more_ms": "ms a step",
     "exponent": "exponent",
     "MB": "MB, peak",
     "cpu": "of the time is CPU time",
@@ -86,6 +87,10 @@ def _figure(one: Figure, samples: Samples, cases: Mapping[str, Case]) -> dict[st
     first = one.cases[0]
     if one.kind == "us":
         value = median_seconds(samples, first) / cases[first].tasks * 1e6
+    elif one.kind == "more_ms":
+        pairs = zip(samples[first], samples[one.cases[1]], strict=True)  # of one round each
+        value = statistics.median(mine["seconds"] - other["seconds"] for mine, other in pairs)
+        value = value / cases[first].tasks * 1e3
     elif one.kind == "MB":
         value = max(sample["peak_bytes"] for sample in samples[first]) / 1e6
     elif one.kind == "most":

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,17 +85,16 @@ def _arguments(function: Callable[..., Any], context: StepContext) -> Iterator[t
 
 def _shell(node: Node, context: StepContext) -> None:
     assert node.command is not None
-    with tempfile.TemporaryDirectory(prefix="nectar-step-", ignore_cleanup_errors=True) as shared:
-        environment = variables(context) | context.share(Path(shared))
-        words = [*SHELL, node.command]
-        try:
-            code = carry_out(words, folder=context.around.folder, environment=environment)
-        except (OSError, ValueError) as error:
-            raise errors.CommandFailed(
-                f"the command of `{context.step}` cannot be started: {error}",
-                hint="parameters are in its environment: a value may not be longer than 128 KiB, or hold a null",
-            ) from error
-        context.hear(Path(shared))
+    environment = variables(context) | context.share()
+    try:
+        code = carry_out([*SHELL, node.command], folder=context.around.folder, environment=environment)
+    except (OSError, ValueError) as error:
+        raise errors.CommandFailed(
+            f"the command of `{context.step}` cannot be started: {error}",
+            hint="parameters are in its environment: a value may not be longer than 128 KiB, or hold a null",
+        ) from error
+    finally:
+        context.hear()
     if code != 0:
         raise errors.CommandFailed(f"the command of `{context.step}` {ending(code)}", hint="its logs tell more")
 
@@ -114,27 +112,26 @@ def _notebook(node: Node, context: StepContext) -> None:
     executed = Path(context.around.folder, context.data_folder, f"{source.stem}_out.ipynb")
     executed.parent.mkdir(parents=True, exist_ok=True)
     settings = {"kernel_name": node.command_config["kernel"]} if "kernel" in node.command_config else {}
-    with tempfile.TemporaryDirectory(prefix="nectar-step-", ignore_cleanup_errors=True) as shared:
-        before = dict(os.environ)
-        os.environ.update(variables(context) | context.share(Path(shared)))  # the kernel has them from this process
-        try:
-            papermill.execute_notebook(
-                str(source),
-                str(executed),
-                parameters=_identifiers(context.known),
-                cwd=context.around.folder,
-                progress_bar=False,
-                log_output=True,
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
-                **settings,
-            )
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-            context.hear(Path(shared))
-            if executed.is_file():
-                context.put(executed.name)
+    before = dict(os.environ)
+    os.environ.update(variables(context) | context.share())  # the kernel has them from this process
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(executed),
+            parameters=_identifiers(context.known),
+            cwd=context.around.folder,
+            progress_bar=False,
+            log_output=True,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            **settings,
+        )
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        context.hear()
+        if executed.is_file():
+            context.put(executed.name)
 
 
 def _identifiers(values: Mapping[str, Any]) -> dict[str, Any]:

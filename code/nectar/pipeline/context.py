@@ -1,7 +1,7 @@
 """What a step can ask and tell while it runs: from its own process, and from those that it starts.
 
-A process that a step starts finds the folder of its context in `NECTAR_STEP`: what it may ask is in one file, and what
-it tells is added to another, a line of JSON each.
+A process that a step starts finds by `NECTAR_STEP` the file that holds what it may ask; what it tells is added to
+another one beside that, a line of JSON each. They lie where the step's target is made, and are gone before it is one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from nectar.pipeline.catalog import DATA_FOLDER, Surroundings, get_all, make_cat
 from nectar.pipeline.model import Service
 from nectar.pipeline.standing import Entry, Standing, checked_parameters
 
-VARIABLE = "NECTAR_STEP"  #: the folder of a step's context, for the processes that it starts
-_ASKED, _TOLD = "context.json", "told.jsonl"
+VARIABLE = "NECTAR_STEP"  #: the file of a step's context, for the processes that it starts
+#: what is called so is no part of a target, also where a process that the step left behind writes it late
+_ASKED, _TOLD = "step-luigi-tmp-context.json", "step-luigi-tmp-told.jsonl"
 
 
 @dataclass(slots=True)
@@ -35,7 +36,7 @@ class StepContext:
     catalog: Service
     secrets: Service
     metrics: dict[str, Any] = field(default_factory=dict)  #: reported by processes that it started
-    shared: Path | None = None  #: the folder by which another process shares the context
+    told: Path | None = None  #: the file to which another process adds what it tells
 
     @property
     def known(self) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class StepContext:
 
     # Between processes
 
-    def share(self, folder: Path) -> dict[str, str]:
+    def share(self) -> dict[str, str]:
         """Write down what a process may ask, and return the variables by which it finds that."""
         asked = {
             "step": self.step,
@@ -102,12 +103,21 @@ class StepContext:
             "catalog": self.catalog.to_json(),
             "secrets": self.secrets.to_json(),
         }
-        (folder / _ASKED).write_text(json.dumps(asked), encoding="utf-8")
-        return {VARIABLE: str(folder)}
+        place = os.path.join(self.around.staging, _ASKED)
+        with open(place, "w", encoding="utf-8") as file:
+            json.dump(asked, file)
+        return {VARIABLE: place}
 
-    def hear(self, folder: Path) -> None:
-        """Take in what processes told."""
-        with contextlib.suppress(FileNotFoundError), open(folder / _TOLD, encoding="utf-8") as lines:
+    def hear(self) -> None:
+        """Take in what processes told, and share nothing any more."""
+        place = os.path.join(self.around.staging, _TOLD)
+        self._listen(place)
+        for name in (place, os.path.join(self.around.staging, _ASKED)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+
+    def _listen(self, place: str | os.PathLike[str]) -> None:
+        with contextlib.suppress(FileNotFoundError), open(place, encoding="utf-8") as lines:
             for line in lines:
                 told = json.loads(line)
                 self.standing = self.standing.with_parameters(told.get("parameters", {}))
@@ -115,9 +125,9 @@ class StepContext:
                 self.metrics |= told.get("metrics", {})
 
     def _tell(self, told: Mapping[str, Any]) -> None:
-        if self.shared is not None:
+        if self.told is not None:
             line = json.dumps(told, ensure_ascii=False) + "\n"
-            descriptor = os.open(self.shared / _TOLD, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.told, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.write(descriptor, line.encode("utf-8"))  # one call: lines of several processes stay whole
             finally:
@@ -146,9 +156,9 @@ def current() -> StepContext | None:
     return _read(Path(shared)) if shared else None
 
 
-def _read(folder: Path) -> StepContext | None:
+def _read(place: Path) -> StepContext | None:
     try:
-        asked = json.loads((folder / _ASKED).read_text(encoding="utf-8"))
+        asked = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None  # the step has ended: whoever is left asks nobody
     context = StepContext(
@@ -160,8 +170,9 @@ def _read(folder: Path) -> StepContext | None:
         Service(**asked["catalog"]),
         Service(**asked["secrets"]),
     )
-    context.hear(folder)
-    context.shared = folder
+    told = place.with_name(_TOLD)
+    context._listen(told)
+    context.told = told
     return context
 
 

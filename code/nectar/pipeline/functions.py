@@ -76,7 +76,7 @@ def track_this(**values: Any) -> None:
     Raises: as `report_metric`.
     """
     context = current()
-    if context is None or context.shared is None:
+    if context is None or context.told is None:
         metrics.track_this(**values)
     else:
         context.report(metrics.checked(values))
@@ -91,7 +91,7 @@ def get_secret(name: str) -> str:
     Raises: as `nectar.secrets.fetching.get_secret`.
     """
     context = current()
-    if context is None or context.shared is None:  # a step at work here has its store in the settings
+    if context is None or context.told is None:  # a step at work here has its store in the settings
         return fetching.get_secret(name)
     with settings.overridden(secrets=secrets_settings(context.secrets)):
         return fetching.get_secret(name)
