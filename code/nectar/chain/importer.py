@@ -19,7 +19,8 @@ from nectar.chain import project
 from nectar.chain.description import BrokenChain, ChainDescription
 from nectar.chain.faults import broken_by
 from nectar.chain.finder import ChainName
-from nectar.redaction.known import redacted_bytes
+from nectar.redaction import filters
+from nectar.redaction.known import redacted_tree
 
 CLOCK_GRAIN_NS = 20_000_000  #: how far a file system's clock may lag: Linux stamps files at its timer's ticks
 STANDARD_ERROR = 2
@@ -37,6 +38,7 @@ def main(request: dict[str, Any]) -> None:
     sys.argv[1:] = []
     os.chdir(root)
     project.bind(Path(root))
+    filters.mask_everywhere()  # what a chain prints is told where it cannot be imported
     process = os.getpid()
     answer = import_and_tell(ChainName.parse(request["chain"]), root)
     if os.getpid() == process:  # the module may have forked: one answer is enough
@@ -58,7 +60,8 @@ def import_and_tell(chain: ChainName, root: str) -> dict[str, object]:
         return {"broken": gone.to_json()}
     # A file written so late may have been read before or after it was.
     is_settled = all(modified_ns < started_ns - CLOCK_GRAIN_NS for modified_ns, _ in files.values())
-    return {"description": description.to_json(), "files": files, "settled": is_settled}
+    # A default may be a secret that the module fetched.
+    return {"description": redacted_tree(description.to_json()), "files": files, "settled": is_settled}
 
 
 def _describe(chain: ChainName, root: str) -> ChainDescription:
@@ -75,7 +78,7 @@ def _stamp(file: str) -> tuple[int, int]:
 
 def _send(channel: int, answer: dict[str, object]) -> None:
     # A text of the module may hold lone surrogates, which no UTF-8 can carry.
-    data = redacted_bytes(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace")) + b"\n"
+    data = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
     with open(channel, "wb") as pipe:
         pipe.write(data)
 

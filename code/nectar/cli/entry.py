@@ -13,6 +13,7 @@ import click
 from nectar import __version__, errors
 from nectar.cli import console
 from nectar.errors import ExitCode
+from nectar.redaction import filters
 
 #: command -> where it is defined, and its line in `nectar --help`; nothing is imported before it is called
 COMMANDS = {
@@ -99,6 +100,7 @@ def group() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     gc.set_threshold(20_000, 50, 100)  # what a command loads stays: looking for cycles in it is a part of its start
+    filters.mask_everywhere()
     try:
         code = group.main(list(arguments) if arguments is not None else None, "nectar", standalone_mode=False)
         sys.stdout.flush()

@@ -27,6 +27,7 @@ from nectar.execution.jobs import AtWork, Job, Report, ReportKind
 from nectar.recording import uses
 from nectar.recording.provenance import learn_git_state
 from nectar.recording.run import Run, running
+from nectar.redaction import filters
 from nectar.settings import Settings, adopt
 
 _PR_SET_PDEATHSIG = 1
@@ -71,6 +72,7 @@ def work(pipe: Connection, lifeline: Connection, at_work: Any, start: Start) -> 
     if start.project is not None:
         bind(Path(start.project))  # a chain that is a pipeline is no file that Python imports by itself
     adopt(start.settings)
+    filters.mask_everywhere()
     _Worker(pipe, at_work).serve(start)
 
 

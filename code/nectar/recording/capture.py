@@ -130,7 +130,7 @@ class _Capture:
         finally:
             try:
                 _restore(streams)
-                filters.release()
+                filters.settle()
             finally:
                 _let_go(streams, self._echo)
 

@@ -7,18 +7,21 @@ that prints through it has ended. No value of a secret is ever in a file before 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import os
-import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nectar.redaction import known
+
+if TYPE_CHECKING:
+    import subprocess
 
 _SIEVE = str(Path(__file__).with_name("sieve.py"))
 _LOGS = ("/log/stdout.log", "/log/stderr.log")  #: how the paths of an attempt's logs end
@@ -30,6 +33,9 @@ class _Filter:
     """One process, and the pipes that lead to it."""
 
     def __init__(self, descriptors: Sequence[int]) -> None:
+        import socket  # late, both: the command line starts without them
+        import subprocess
+
         self.owner = os.getpid()
         self._told: frozenset[bytes] = frozenset()
         self._control, far = socket.socketpair()
@@ -72,7 +78,7 @@ class _Filter:
     def end(self) -> None:
         """Return when all that was printed so far is in the logs; it goes on for those who still print."""
         ended = True
-        with contextlib.suppress(OSError):  # it was killed: what it had not written yet is lost
+        with contextlib.suppress(OSError):  # it has ended, since nobody prints through it any more, or was killed
             ended = self._ask(b"sync", b"")
         self._control.close()
         if ended:
@@ -96,8 +102,31 @@ class _Filter:
 
 
 _left: list[subprocess.Popen[bytes]] = []  #: that may go on for what tasks left behind
-_engaged: _Filter | None = None
+_engaged: list[_Filter] = []  #: those at work, the one of an attempt's logs after the one of the console
 _guard = threading.RLock()
+_everywhere = threading.Event()  #: set in processes of Nectar's own
+_console: dict[int, int] = {}  #: where 1 and 2 went before they led to a filter for as long as the process lives
+
+
+def mask_everywhere() -> None:
+    """Mask all that this process prints, but to a terminal, from the first value that it knows on.
+
+    For processes of Nectar's own. A terminal stays what it is for those who draw on it.
+    """
+    _everywhere.set()
+    atexit.register(_leave_console)
+
+
+def _leave_console() -> None:
+    """See to it that all is told when the process has ended."""
+    for stream in (sys.stdout, sys.stderr):
+        _flush(stream)
+    while _console:
+        descriptor, before = _console.popitem()
+        os.dup2(before, descriptor)
+        os.close(before)
+    _everywhere.clear()
+    settle()
 
 
 def engage() -> None:
@@ -109,40 +138,51 @@ def engage() -> None:
     if not known.knows_any():
         return
     with _guard:
-        if _engaged is not None and _engaged.owner == os.getpid():
-            _engaged.tell()
-            return
-        descriptors = [descriptor for descriptor in (1, 2) if _leads_to_logs(descriptor)]
-        if descriptors:
-            _begin(descriptors)
+        own = [one for one in _engaged if one.owner == os.getpid()]
+        for one in own:
+            one.tell()
+        masked = {pipe for one in own for pipe in one.pipes}
+        wanted = [descriptor for descriptor in (1, 2) if _name(descriptor) not in masked and _is_ours(descriptor)]
+        for descriptor in wanted:
+            if not _leads_to_logs(descriptor) and descriptor not in _console:
+                _console[descriptor] = os.dup(descriptor)
+        if wanted:
+            _begin(wanted)
 
 
 def _begin(descriptors: Sequence[int]) -> None:
-    global _engaged
-    inherited, _engaged = _engaged, _Filter(descriptors)
-    if inherited is not None:
-        inherited.forget()
-    os.environ[_NAMED] = " ".join([*os.environ.get(_NAMED, "").split(), *_engaged.pipes])
+    for one in [one for one in _engaged if one.owner != os.getpid()]:
+        _engaged.remove(one)
+        one.forget()
+    _engaged.append(_Filter(descriptors))
+    os.environ[_NAMED] = " ".join([*os.environ.get(_NAMED, "").split(), *_engaged[-1].pipes])
 
 
-def release() -> None:
-    """Return when all that went through the filter is in the logs; the descriptors lead elsewhere already."""
-    global _engaged
+def settle() -> None:
+    """Return when all that went through filters to which 1 and 2 lead no longer is in the logs."""
+    if not _engaged:
+        return
     with _guard:
-        if _engaged is None:
-            return
-        if _engaged.owner == os.getpid():
-            _engaged.end()
-        else:
-            _engaged.forget()
-        _engaged = None
-        os.environ.pop(_NAMED, None)
+        now = {_name(descriptor) for descriptor in (1, 2)}
+        for one in [one for one in _engaged if now.isdisjoint(one.pipes)]:
+            _engaged.remove(one)
+            if one.owner == os.getpid():
+                one.end()
+            else:
+                one.forget()
+            named = [pipe for pipe in os.environ.get(_NAMED, "").split() if pipe not in one.pipes]
+            os.environ[_NAMED] = " ".join(named)
+            if not named:
+                del os.environ[_NAMED]
+    if _everywhere.is_set():
+        engage()
 
 
 @contextlib.contextmanager
 def console() -> Iterator[None]:
     """Let what is printed meanwhile be masked wherever it goes: for a task's code that runs outside of its attempt."""
-    if not known.knows_any() or _engaged is not None:
+    masked = {pipe for one in _engaged if one.owner == os.getpid() for pipe in one.pipes}
+    if not known.knows_any() or all(_name(descriptor) in masked for descriptor in (1, 2)):
         yield
         return
     saved = {}
@@ -160,7 +200,7 @@ def console() -> Iterator[None]:
         for descriptor, before in saved.items():
             os.dup2(before, descriptor)
             os.close(before)
-        release()
+        settle()
 
 
 def wait_for(path: str, limit_s: float = _WAIT_S) -> None:
@@ -189,7 +229,14 @@ def _flush(stream: object) -> None:
         stream.flush()  # type: ignore[attr-defined]
 
 
+def _is_ours(descriptor: int) -> bool:
+    return _leads_to_logs(descriptor) or (
+        _everywhere.is_set() and bool(_name(descriptor)) and not os.isatty(descriptor)
+    )
+
+
 def _leads_to_logs(descriptor: int) -> bool:
+    """Say whether a descriptor leads to an attempt's log, be it by another process's filter."""
     name = _name(descriptor)
     return name.endswith(_LOGS) or name in os.environ.get(_NAMED, "").split()
 
@@ -216,6 +263,8 @@ def _after_fork() -> None:
     """A thread of the parent may have held the lock; the parent's filter stays where the descriptors lead."""
     global _guard
     _guard = threading.RLock()
+    while _console:  # what a child leaves behind must not hold the console
+        os.close(_console.popitem()[1])
     for process in _left:
         process.returncode = 0
     _left.clear()

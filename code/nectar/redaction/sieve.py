@@ -9,7 +9,8 @@ Through the socket come requests, each answered by one byte when it is done:
     add <size>\\n<size bytes: forms as hexadecimal digits, blanks between them>
     sync 0\\n                  all that was written before the request is in the files
 
-The byte is a `.` where nobody holds the pipes any more, and the process ends.
+The byte is a `.` where nobody holds the pipes any more, and the process ends. It may have ended before it was asked:
+then all is written, too.
 """
 
 from __future__ import annotations

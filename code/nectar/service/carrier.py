@@ -21,9 +21,11 @@ def main() -> int:
     if sys.platform == "linux":  # what a task started and nobody waits for stays below: it is ended with the run
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.chdir(os.environ["NECTAR_PROJECT"])  # before luigi is imported, which looks for its configuration here
+    from nectar.redaction import filters
     from nectar.runs import NewRun
     from nectar.service.carrying import carry_out
 
+    filters.mask_everywhere()
     return carry_out(NewRun.from_json(json.load(sys.stdin)))
 
 

@@ -80,11 +80,14 @@ def test_an_error_tells_no_secret_and_stays_of_its_class(kind: str) -> None:
 
 
 def test_what_caused_an_error_tells_none_either() -> None:
-    with pytest.raises(RuntimeError) as caught:
+    def fail() -> None:
         try:
             raise ValueError(SECRET)
         except ValueError:
             raise RuntimeError("later") from KeyError(SECRET)
+
+    with pytest.raises(RuntimeError) as caught:
+        fail()
     known.cleanse(caught.value)
     told = "".join(traceback.format_exception(type(caught.value), caught.value, caught.value.__traceback__))
     assert SECRET not in told
