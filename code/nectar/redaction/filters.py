@@ -16,12 +16,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nectar.redaction import known
-
-if TYPE_CHECKING:
-    import subprocess
 
 _SIEVE = str(Path(__file__).with_name("sieve.py"))
 _LOGS = ("/log/stdout.log", "/log/stderr.log")  #: how the paths of an attempt's logs end
@@ -29,79 +25,97 @@ _NAMED = "NECTAR_FILTERED"  #: variable that tells processes which a task starts
 _WAIT_S = 2.0  #: for the filter of a process that is gone
 
 
-class _Filter:
-    """One process, and the pipes that lead to it."""
+class _Process:
+    """The process that masks what one process of ours and its children print, for as long as either lives."""
 
-    def __init__(self, descriptors: Sequence[int]) -> None:
+    def __init__(self) -> None:
         import socket  # late, both: the command line starts without them
         import subprocess
 
         self.owner = os.getpid()
         self._told: frozenset[bytes] = frozenset()
         self._control, far = socket.socketpair()
+        with far:
+            started = subprocess.Popen(
+                [sys.executable, "-I", "-S", _SIEVE, str(far.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[far.fileno()],
+                start_new_session=True,
+                cwd="/",
+            )
+        started.returncode = 0  # nobody waits for it: it may have to go on for what a task left behind
+
+    def tell(self) -> None:
+        """Let it know all values that this process knows."""
+        new = frozenset(known.forms()) - self._told
+        if new:
+            self.ask(b"add", b" ".join(form.hex().encode() for form in sorted(new)))
+            self._told |= new
+
+    def ask(self, word: bytes, body: bytes = b"", handed: Sequence[int] = ()) -> None:
+        """Have something done, and wait until it is.
+
+        Raises:
+            OSError: when the process has ended.
+        """
+        import socket
+
+        request = b"%s %d\n%s" % (word, len(body), body)
+        sent = socket.send_fds(self._control, [request], list(handed)) if handed else 0
+        self._control.sendall(request[sent:])
+        if not self._control.recv(1):
+            raise BrokenPipeError("the process that masks secrets in logs has ended")
+
+    def leave(self) -> None:
+        """Let go of it."""
+        self._control.close()
+
+
+class _Filter:
+    """Pipes in the place of descriptors, behind which values are masked."""
+
+    def __init__(self, descriptors: Sequence[int]) -> None:
+        self.owner = os.getpid()
         ends: list[int] = []
         targets: list[int] = []
         try:
             for descriptor in descriptors:
                 targets.append(_opened_anew(descriptor))
                 ends += os.pipe()
-            inner = [far.fileno(), *(one for pair in zip(ends[::2], targets, strict=True) for one in pair)]
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", _SIEVE, *map(str, inner)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=inner,
-                start_new_session=True,
-                cwd="/",
-            )
-            far.close()
-            self.tell()
+            handed = [one for pair in zip(ends[::2], targets, strict=True) for one in pair]
+            _process().ask(b"take", handed=handed)
             for descriptor, end in zip(descriptors, ends[1::2], strict=True):
                 os.dup2(end, descriptor)
-        except BaseException:
-            self._control.close()
-            raise
         finally:
-            far.close()
             for one in (*ends, *targets):
                 os.close(one)
         self.pipes = [_name(descriptor) for descriptor in descriptors]
 
-    def tell(self) -> None:
-        """Let it know all values that this process knows."""
-        new = frozenset(known.forms()) - self._told
-        if new:
-            self._ask(b"add", b" ".join(form.hex().encode() for form in sorted(new)))
-            self._told |= new
 
-    def end(self) -> None:
-        """Return when all that was printed so far is in the logs; it goes on for those who still print."""
-        ended = True
-        with contextlib.suppress(OSError):  # it has ended, since nobody prints through it any more, or was killed
-            ended = self._ask(b"sync", b"")
-        self._control.close()
-        if ended:
-            self._process.wait()
-        else:  # it is there for what the task left behind
-            _left.append(self._process)
-        _left[:] = [process for process in _left if process.poll() is None]
-
-    def forget(self) -> None:
-        """Let go of it in a child that was forked."""
-        self._control.close()
-        self._process.returncode = 0  # it is the parent's to wait for
-
-    def _ask(self, word: bytes, body: bytes) -> bool:
-        """Have something done; True where it ends, since nobody prints through it any more."""
-        self._control.sendall(b"%s %d\n%s" % (word, len(body), body))
-        answer = self._control.recv(1)
-        if not answer:
-            raise BrokenPipeError("the process that masks secrets in logs has ended")
-        return answer == b"."
+_at_work: _Process | None = None
 
 
-_left: list[subprocess.Popen[bytes]] = []  #: that may go on for what tasks left behind
+def _process() -> _Process:
+    """Return the process that masks for this one, which knows all values.
+
+    Raises:
+        OSError: when it cannot be started.
+    """
+    global _at_work
+    if _at_work is not None and _at_work.owner == os.getpid():
+        try:
+            _at_work.tell()
+        except OSError:  # it was killed
+            _at_work.leave()
+        else:
+            return _at_work
+    _at_work = _Process()
+    _at_work.tell()
+    return _at_work
+
+
 _engaged: list[_Filter] = []  #: those at work, the one of an attempt's logs after the one of the console
 _guard = threading.RLock()
 _everywhere = threading.Event()  #: set in processes of Nectar's own
@@ -138,10 +152,10 @@ def engage() -> None:
     if not known.knows_any():
         return
     with _guard:
-        own = [one for one in _engaged if one.owner == os.getpid()]
-        for one in own:
-            one.tell()
-        masked = {pipe for one in own for pipe in one.pipes}
+        _forget_inherited()
+        if _engaged:
+            _process()
+        masked = {pipe for one in _engaged for pipe in one.pipes}
         wanted = [descriptor for descriptor in (1, 2) if _name(descriptor) not in masked and _is_ours(descriptor)]
         for descriptor in wanted:
             if not _leads_to_logs(descriptor) and descriptor not in _console:
@@ -151,11 +165,14 @@ def engage() -> None:
 
 
 def _begin(descriptors: Sequence[int]) -> None:
-    for one in [one for one in _engaged if one.owner != os.getpid()]:
-        _engaged.remove(one)
-        one.forget()
+    _forget_inherited()
     _engaged.append(_Filter(descriptors))
     os.environ[_NAMED] = " ".join([*os.environ.get(_NAMED, "").split(), *_engaged[-1].pipes])
+
+
+def _forget_inherited() -> None:
+    """Forget the filters of the process that this one was forked from: the descriptors may still lead there."""
+    _engaged[:] = [one for one in _engaged if one.owner == os.getpid()]
 
 
 def settle() -> None:
@@ -166,10 +183,9 @@ def settle() -> None:
         now = {_name(descriptor) for descriptor in (1, 2)}
         for one in [one for one in _engaged if now.isdisjoint(one.pipes)]:
             _engaged.remove(one)
-            if one.owner == os.getpid():
-                one.end()
-            else:
-                one.forget()
+            with contextlib.suppress(OSError):  # it was killed: what it had not written yet is lost
+                if one.owner == os.getpid() and _at_work is not None:
+                    _at_work.ask(b"sync")
             named = [pipe for pipe in os.environ.get(_NAMED, "").split() if pipe not in one.pipes]
             os.environ[_NAMED] = " ".join(named)
             if not named:
@@ -265,9 +281,8 @@ def _after_fork() -> None:
     _guard = threading.RLock()
     while _console:  # what a child leaves behind must not hold the console
         os.close(_console.popitem()[1])
-    for process in _left:
-        process.returncode = 0
-    _left.clear()
+    if _at_work is not None:
+        _at_work.leave()
 
 
 os.register_at_fork(after_in_child=_after_fork)

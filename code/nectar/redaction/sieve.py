@@ -1,16 +1,13 @@
 """Mask the values of secrets in bytes that come piece by piece; as a script, between a process and its logs.
 
 As a script it needs nothing but the standard library and imports nothing of Nectar, so that it starts at once. It takes
-a socket, and pairs of a pipe and a file, as numbers of descriptors. What comes through a pipe goes masked into its
-file. It ends when nobody holds the pipes any more, whatever has become of the process that started it.
-
-Through the socket come requests, each answered by one byte when it is done:
+a socket, as the number of a descriptor, through which come requests, each answered by one byte when it is done:
 
     add <size>\\n<size bytes: forms as hexadecimal digits, blanks between them>
-    sync 0\\n                  all that was written before the request is in the files
+    take 0\\n                  with pairs of descriptors: what comes through a pipe goes masked into a file
+    sync 0\\n                  all that was written into pipes before the request is in the files
 
-The byte is a `.` where nobody holds the pipes any more, and the process ends. It may have ended before it was asked:
-then all is written, too.
+It ends when nobody asks any more and nobody holds the pipes, whatever has become of the process that started it.
 """
 
 from __future__ import annotations
@@ -27,6 +24,7 @@ from collections.abc import Iterable
 
 MASK = b"******"
 _CHUNK = 1 << 16  # bytes
+_MOST_HANDED = 16  # descriptors with one request
 _HEAD = 4  # bytes of a form by which its beginnings are looked for
 
 
@@ -130,12 +128,15 @@ class _Stream:
             left -= len(chunk)
             if not chunk:
                 self._write(sieve.mask(self._rest))
-                os.close(self.source)
-                os.close(self._target)
                 return False
             told, self._rest = sieve.part(self._rest + chunk)
             self._write(told)
         return True  # who writes without end must not keep us from the others
+
+    def close(self) -> None:
+        """Let go of both."""
+        os.close(self.source)
+        os.close(self._target)
 
     def _write(self, raw: bytes) -> None:
         rest = memoryview(raw)
@@ -147,36 +148,39 @@ class _Stream:
 
 
 class _Filter:
-    def __init__(self, control: socket.socket, streams: list[_Stream]) -> None:
-        self._control = control
-        self._streams = {stream.source: stream for stream in streams}
+    def __init__(self, control: socket.socket) -> None:
+        self._control: socket.socket | None = control
+        self._streams: dict[int, _Stream] = {}  # by the descriptor of the pipe
         self._sieve = Sieve()
         self._asked = b""
+        self._handed: list[int] = []  # descriptors that came with requests
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
 
     def serve(self) -> None:
-        poll = select.poll()
-        for source in (self._control.fileno(), *self._streams):
-            poll.register(source, select.POLLIN)
-        while self._streams:
-            for source, _ in poll.poll():
-                if source == self._control.fileno():
-                    if not self._listen():
-                        poll.unregister(source)
-                elif source in self._streams:
-                    self._take(source)
-                if source not in self._streams and source != self._control.fileno():
-                    poll.unregister(source)
+        """Do what is asked for, and pass on what comes, until there is nobody left."""
+        while self._control is not None or self._streams:
+            for source, _ in self._poll.poll():
+                if source in self._streams:
+                    self._pass_on(source)
+                elif self._control is not None and not self._listen(self._control):
+                    self._poll.unregister(self._control)
+                    self._control = None
 
-    def _take(self, source: int) -> None:
-        if not self._streams[source].take(self._sieve):
+    def _pass_on(self, source: int) -> None:
+        stream = self._streams[source]
+        if not stream.take(self._sieve):
+            self._poll.unregister(source)
             del self._streams[source]
+            stream.close()
 
-    def _listen(self) -> bool:
+    def _listen(self, control: socket.socket) -> bool:
         """Do what is asked for; False where nobody asks any more."""
         try:
-            chunk = self._control.recv(_CHUNK)
+            chunk, handed, _, _ = socket.recv_fds(control, _CHUNK, _MOST_HANDED)
         except ConnectionError:
-            chunk = b""
+            return False
+        self._handed += handed
         self._asked += chunk
         while True:
             line, end, rest = self._asked.partition(b"\n")
@@ -184,24 +188,29 @@ class _Filter:
             if not end or len(rest) < int(size):
                 return bool(chunk)
             body, self._asked = rest[: int(size)], rest[int(size) :]
-            if word == b"add":
-                self._sieve.add(bytes.fromhex(form.decode("ascii")) for form in body.split())
-            elif word == b"sync":
-                for source in list(self._streams):
-                    self._take(source)
+            self._do(word, body)
             try:
-                self._control.sendall(b"\n" if self._streams else b".")
+                control.sendall(b"\n")
             except OSError:  # it did not wait for the answer
                 return False
 
+    def _do(self, word: bytes, body: bytes) -> None:
+        if word == b"add":
+            self._sieve.add(bytes.fromhex(form.decode("ascii")) for form in body.split())
+        elif word == b"take":
+            handed, self._handed = self._handed, []
+            for source, target in zip(handed[::2], handed[1::2], strict=True):
+                self._streams[source] = _Stream(source, target)
+                self._poll.register(source, select.POLLIN)
+        elif word == b"sync":
+            for source in list(self._streams):
+                self._pass_on(source)
+
 
 def main(words: list[str]) -> None:
-    """Be the filter of the descriptors that the words name."""
+    """Be the filter that is asked through the socket whose descriptor is the first word."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to a group or to all at shutdown: the pipes' end ends it
-    control, *pairs = map(int, words)
-    streams = [_Stream(source, target) for source, target in zip(pairs[::2], pairs[1::2], strict=True)]
-    _Filter(socket.socket(fileno=control), streams).serve()
-    os._exit(0)  # at once: somebody waits for it
+    _Filter(socket.socket(fileno=int(words[0]))).serve()
 
 
 if __name__ == "__main__":

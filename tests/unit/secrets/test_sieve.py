@@ -69,14 +69,20 @@ class Process:
     def __init__(self, folder: Path) -> None:
         self.log = folder / "out.log"
         self.control, far = socket.socketpair()
-        source, self.pipe = os.pipe()
-        target = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        given = (far.fileno(), source, target)
-        words = [sys.executable, "-I", "-S", sieve_module.__file__, *map(str, given)]
-        self.popen = subprocess.Popen(words, pass_fds=given)
+        words = [sys.executable, "-I", "-S", sieve_module.__file__, str(far.fileno())]
+        self.popen = subprocess.Popen(words, pass_fds=[far.fileno()])
         far.close()
+        self.pipe = self.take(self.log)
+
+    def take(self, log: Path) -> int:
+        """Return a pipe that leads into a file."""
+        source, pipe = os.pipe()
+        target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        socket.send_fds(self.control, [b"take 0\n"], [source, target])
+        assert self.control.recv(1) == b"\n"
         os.close(source)
         os.close(target)
+        return pipe
 
     def ask(self, word: bytes, body: bytes = b"") -> bytes:
         self.control.sendall(b"%s %d\n%s" % (word, len(body), body))
@@ -106,7 +112,19 @@ def test_the_script_masks_what_comes_and_has_all_written_when_it_says_so(process
     process.write(b"other3 end")
     assert process.ask(b"sync") == b"\n"
     assert process.log.read_bytes() == b"one ****** two\n" + b"x" * 300_000 + b"****** end"
+    other = process.log.with_name("other.log")
+    pipe = process.take(other)
+    os.write(pipe, b"hunter2 hunt")
+    os.close(pipe)
+    assert process.ask(b"sync") == b"\n"
+    assert other.read_bytes() == b"****** hunt"
+
+
+def test_the_script_ends_with_who_asks_and_who_prints(process: Process) -> None:
     os.close(process.pipe)
+    assert process.ask(b"sync") == b"\n"
+    assert process.popen.poll() is None
+    process.control.close()
     assert process.popen.wait(20) == 0
 
 
