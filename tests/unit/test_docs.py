@@ -153,6 +153,16 @@ def test_the_examples_of_selections_happen_as_they_are_told(project):
     assert (scripts, told) == (2, 7)
 
 
+def test_the_page_on_secrets_happens_as_it_is_told(project):
+    blocks = [Block(*one) for one in FENCE.findall((ROOT / "docs" / "secrets.md").read_text("utf-8"))]
+    (project.root / CHAIN).write_text(blocks[0].text, "utf-8")
+    for command, said in steps(blocks[1].text):
+        printed = project.answer(command)
+        assert matches(said, printed), f"$ {command}\n{printed}\nthe page says:\n{said}"
+    kept = [path for path in project.root.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+    assert kept == [project.root / ".env"]
+
+
 def anchors(document: Path) -> set[str]:
     """Return the anchors of a document's headings, as GitHub makes them."""
     text = FENCE.sub("", document.read_text("utf-8"))
