@@ -24,6 +24,7 @@ from nectar.plans import Action, PlanStep, Prepared, Why, make_plan
 from nectar.plans.collection import without_collection
 from nectar.recording.run import Run, running
 from nectar.records import utc_now
+from nectar.task.closure import reference
 
 BATCH_SECONDS = 0.1  #: how long a batch of jobs is meant to take
 MOST_IN_BATCH = 128
@@ -416,7 +417,8 @@ class Engine:
             self._refuse(executor, entry, error)
             return
         self._take_in(prepared)
-        wanted = tuple(self._entries[step.ref] for step in prepared.plan.steps)
+        # What these stand on is theirs to wait for: one that catches failures goes on without some of it.
+        wanted = tuple(self._entries[ref] for ref in dict.fromkeys(map(reference, yielded)))
         if self._stands_on(wanted, entry):
             word = f"`{entry.step.task}` yields what waits for it, in a circle"
             hint = "yield what does not require this task"

@@ -97,3 +97,19 @@ def test_a_failure_that_another_root_needs_is_a_failure_of_the_run(project, opti
     assert ended.code == 1
     assert not ended.steps["BadTask()"]["handled"]
     assert ended.statuses["TopTask(instead=SecondTask)"] == "succeeded"
+
+
+@pytest.mark.parametrize("options", EXECUTORS, ids=str)
+def test_a_task_that_yields_one_that_catches_goes_on_whatever_failed_below(project, options):
+    project.chain(
+        CHAIN
+        + """
+    class YieldingTask(nectar.Task):
+        def run(self):
+            caught = yield CatchTask()
+            self.dump("after " + caught.load())
+    """
+    )
+    ended = project.run("YieldingTask", **options).ok()
+    assert ended.statuses["YieldingTask()"] == "succeeded"
+    assert {name for name, step in ended.steps.items() if step["handled"]} == {"BadTask()", "AboveTask()"}
