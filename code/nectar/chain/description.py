@@ -164,7 +164,9 @@ def broken_error(broken: BrokenChain) -> errors.ChainBroken:
     file, _, line = broken.location.rpartition(":")
     hint = f"look at `{file}`, line {line}" if file else f"look at `chains/{broken.path}.py`"
     printed = broken.traceback.strip()
-    if printed and not broken.location:
+    if file.endswith(".yaml"):
+        hint = f"`nectar check {broken.path}` tells all that is wrong with it"
+    elif printed and not broken.location:
         hint += f"; the last it printed was: {printed.splitlines()[-1].strip()}"
     return errors.ChainBroken(f"chain `{broken.path}` cannot be imported: {broken.error}", hint=hint)
 

@@ -6,6 +6,7 @@ import os
 import traceback
 from types import TracebackType
 
+from nectar import errors
 from nectar.chain.description import BrokenChain
 from nectar.chain.finder import ChainName
 from nectar.redaction.known import cleanse
@@ -18,9 +19,21 @@ _OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 def broken_by(error: BaseException, chain: ChainName, root: str) -> BrokenChain:
     """Return the broken chain for what its import raised; the traceback begins where the project's code does."""
     cleanse(error)
+    if isinstance(error, errors.FileInvalid) and error.faults:
+        return _of_a_file(error, chain, root)
     report = traceback.TracebackException(type(error), error, _from_the_project_on(error.__traceback__))
     text = "".join(report.format())
     return BrokenChain(chain.path, _last_line(report), text[-TRACEBACK:], _location(error, root))
+
+
+def _of_a_file(error: errors.FileInvalid, chain: ChainName, root: str) -> BrokenChain:
+    """Return the broken chain for a file that is no Python: what is wrong in it, and no traceback of ours."""
+    first = error.faults[0]
+    more = f", and {len(error.faults) - 1} more" if len(error.faults) > 1 else ""
+    line = f"{first}{more}".replace(root + os.sep, "").partition("\n")[0]
+    file = os.path.relpath(first.file, root) if os.path.isabs(first.file) else first.file
+    told = error.message.replace(root + os.sep, "")
+    return BrokenChain(chain.path, line[:LINE], told[:TRACEBACK], f"{file}:{first.line or 1}")
 
 
 def _last_line(report: traceback.TracebackException) -> str:

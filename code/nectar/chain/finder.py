@@ -103,6 +103,7 @@ def find(chains_dir: Path) -> Found:
     for folder in folders:
         try:
             stems = _chain_stems(folder)
+            hidden = [stem for stem in stems if all(os.path.isfile(folder / f"{stem}{suffix}") for suffix in FILES)]
             nested = list(_nested(folder, NESTING)) if _importable(folder.name) else []
         except OSError as error:
             reason = f"the folder cannot be read: {(error.strerror or str(error)).lower()}"
@@ -113,6 +114,12 @@ def find(chains_dir: Path) -> Found:
             continue
         chains += [ChainName(folder.name, stem) for stem in stems if _importable(stem)]
         misplaced += [_misnamed(f"{folder.name}/{stem}", stem) for stem in stems if not _importable(stem)]
+        for stem in hidden:
+            path, reason = (
+                f"{folder.name}/{stem}{FILES[1]}",
+                f"`{stem}{FILES[0]}` has the same name: rename one of them",
+            )
+            misplaced.append(Misplaced(path, reason))
         for place in nested:
             path = _shown(place.relative_to(chains_dir).as_posix())
             misplaced.append(Misplaced(path, f"chains lie directly in a type's folder: move them to `{folder.name}/`"))

@@ -16,6 +16,7 @@ from types import ModuleType
 from nectar.chain.description import broken_error
 from nectar.chain.faults import broken_by
 from nectar.chain.finder import FILES, PACKAGE, SUFFIX, ChainName, find_chain
+from nectar.pipeline.names import FILES_READ
 from nectar.settings import Settings
 
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
@@ -154,12 +155,16 @@ def _forget_other_chains(root: str) -> None:
 
 
 def loaded_files(root: str) -> list[str]:
-    """Return the project's own files that this process has imported, relative to `root`, in the order of names."""
+    """Return the project's own files that this process has imported, relative to `root`, in the order of names.
+
+    Those that a pipeline's module was made from are among them.
+    """
     files = set()
     for module in list(sys.modules.values()):
         if isinstance(module, ModuleType):
             # Not getattr: a lazily loaded module would be loaded by the question.
-            file = object.__getattribute__(module, "__dict__").get("__file__")
-            if isinstance(file, str) and is_of_project(file, root):
-                files.add(os.path.relpath(file, root))
+            members = object.__getattribute__(module, "__dict__")
+            for file in (members.get("__file__"), *members.get(FILES_READ, ())):
+                if isinstance(file, str) and is_of_project(file, root):
+                    files.add(os.path.relpath(file, root))
     return sorted(files)

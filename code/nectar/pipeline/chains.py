@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 import luigi
 
 from nectar import errors
+from nectar.pipeline.faults import Faults
 from nectar.pipeline.model import DEFAULTS, Pipeline, Service
+from nectar.pipeline.names import FILES_READ
 from nectar.pipeline.needs import needs_of
 from nectar.pipeline.reading import read_pipeline
 from nectar.pipeline.services import merge, of_settings
@@ -61,16 +63,16 @@ def fill(module: ModuleType, path: Path) -> None:
     needs = needs_of(pipeline.dag)
     taken = sorted(name for name in (*needs.required, *needs.optional) if hasattr(ChainPipelineTask, name))
     if taken:
-        raise errors.PipelineInvalid(
-            f"`{path.name}` has parameters whose names tasks have for themselves: "
-            f"{', '.join(f'`{name}`' for name in taken)}",
-            hint="call them otherwise; `nectar execute --file` takes them as they are",
-        )
+        faults = Faults(str(path))
+        for name in taken:
+            faults.add(None, f"tasks have the name of the parameter `{name}` for themselves", "call it otherwise")
+        raise faults.error(errors.PipelineInvalid, "`nectar execute --file` takes such names as they are")
     members: dict[str, Any] = {name: luigi.Parameter() for name in needs.required}
     members |= {name: luigi.OptionalParameter(default=None) for name in needs.optional}
     text = pipeline.dag.description or ChainPipelineTask.__doc__
     members |= {"pipeline": pipeline, "__module__": module.__name__, "__doc__": text, "__qualname__": TASK}
     module.__doc__ = pipeline.dag.description or None
+    setattr(module, FILES_READ, tuple(needs.files))
     setattr(module, TASK, TaskRegister(TASK, (ChainPipelineTask,), members))
 
 

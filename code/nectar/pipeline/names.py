@@ -12,6 +12,7 @@ from typing import Any
 
 CHAIN_TYPE = "pipelines"  #: under which the targets of files lie that are no chains
 ALL = "all steps"  #: what the pipeline as a whole is called among its steps
+FILES_READ = "__files_read__"  #: in a pipeline's module: files beside its own that say what it is
 _SUFFIX = "_chain"
 _LONGEST = 100  #: characters of a step's folder in a store
 

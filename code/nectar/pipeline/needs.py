@@ -21,6 +21,7 @@ class Needs:
 
     required: dict[str, None] = field(default_factory=dict)  #: names without which a step fails
     optional: dict[str, None] = field(default_factory=dict)  #: names that are looked at
+    files: dict[str, None] = field(default_factory=dict)  #: in which functions of steps were looked up
     _set: set[str] = field(default_factory=set)
 
     def take(self, name: str, *, required: bool) -> None:
@@ -72,7 +73,7 @@ def _take_command(command: str, kind: CommandType, needs: Needs, values: Mapping
         for name in _IN_SHELL.findall(command):
             needs.take(name, required=False)
         return
-    function = _function(command) if kind is CommandType.PYTHON else None
+    function = _function(command, needs) if kind is CommandType.PYTHON else None
     if kind is CommandType.PYTHON_LAMBDA:
         body = ast.parse(command.strip(), mode="eval").body
         function = body if isinstance(body, ast.Lambda) else None
@@ -91,13 +92,14 @@ def _take_command(command: str, kind: CommandType, needs: Needs, values: Mapping
     needs.know(_returned(function))
 
 
-def _function(command: str) -> _Function | None:
+def _function(command: str, needs: Needs) -> _Function | None:
     """Return a function as the source of its module defines it, None where that cannot be told."""
     module, _, name = command.rpartition(".")
     try:
         spec = importlib.util.find_spec(module)
         if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
             return None
+        needs.files[spec.origin] = None
         tree = ast.parse(Path(spec.origin).read_bytes())
     except (ImportError, OSError, SyntaxError, ValueError):
         return None  # the step will say what is wrong with it
