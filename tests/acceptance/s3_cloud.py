@@ -79,7 +79,8 @@ class Cloud:
     def elsewhere(self, folder: Path, endpoint: str = "") -> Cloud:
         """Return another machine with the same chains: its project lies in `folder`, and it has made nothing."""
         other = type(self.project)(folder)
-        for source in sorted((self.project.root / "chains").rglob("*.py")):
+        chains = self.project.root / "chains"
+        for source in sorted([*chains.rglob("*.py"), *chains.rglob("*.yaml")]):
             other.file(str(source.relative_to(self.project.root)), source.read_text(encoding="utf-8"))
         return Cloud(other, endpoint or self.endpoint, self.s3, self.name)
 

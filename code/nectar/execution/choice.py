@@ -126,12 +126,14 @@ def make_runner(
     """Return a run of a plan that has not begun.
 
     Raises:
+        OptionsInvalid: when a task is to go on after a failure, and luigi is to carry it out.
         UnsendableTask: when tasks cannot be handed to the processes that are to carry them out.
         SchedulerUnreachable: when no luigid answers.
     """
     if options.executor == "luigi":
-        from nectar.execution.under_luigi import LuigiRunner
+        from nectar.execution.under_luigi import LuigiRunner, check_failures_end
 
+        check_failures_end(prepared)
         return LuigiRunner(
             prepared, tasks, this_run, listener, workers=options.workers, scheduler_url=options.scheduler_url
         )

@@ -15,7 +15,7 @@ import luigi.scheduler
 from nectar import errors
 from nectar.execution.jobs import now
 from nectar.execution.outcome import Event, EventKind, Listener, RunResult, StepResult, StepStatus
-from nectar.plans import Action, Prepared
+from nectar.plans import MAKING, Action, Prepared
 from nectar.recording.run import Run, running
 from nectar.records import utc_now
 from nectar.task import Task
@@ -24,6 +24,21 @@ from nectar.task.history import path_of
 from nectar.task.luigi_worker import ObservedFactory
 
 PROBE_SECONDS = 3.0
+
+
+def check_failures_end(prepared: Prepared) -> None:
+    """Make sure that no task of a plan is to go on after a failure: luigi's scheduler would never start it.
+
+    Raises:
+        OptionsInvalid: when one is.
+    """
+    for step in prepared.plan.steps:
+        task = prepared.tasks[step.ref]
+        if step.action in MAKING and isinstance(task, Task) and task.may_catch_failures():
+            raise errors.OptionsInvalid(
+                f"failures have ways of their own in `{step.task}`, and luigi's worker knows none",
+                hint="leave out `--executor luigi`",
+            )
 
 
 class LuigiRunner:

@@ -71,6 +71,15 @@ class NodeTask(Task):
         work = self._work
         return work is not None and work.dag is not None and has_routes(work.dag)
 
+    def may_catch_failures(self) -> bool:
+        """Return whether a failure has a way of its own in its DAG, or in one within."""
+        work = self._work
+        if work is None:
+            return False
+        if work.dag is not None:
+            return has_routes(work.dag, within=True)
+        return work.node is not None and any(has_routes(dag, within=True) for dag in work.node.dags)
+
     @property
     def retry_count(self) -> int | None:
         """How often it is tried, the first time included; None: as the engine is set."""

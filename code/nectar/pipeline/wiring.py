@@ -246,13 +246,15 @@ def ref_of(task: NodeTask) -> Ref:
     return Ref(task.id, task.family_name, task.name)
 
 
-def has_routes(dag: Dag) -> bool:
-    """Say whether a failure in a DAG can lead elsewhere than to its fail node."""
-    return any(
+def has_routes(dag: Dag, *, within: bool = False) -> bool:
+    """Say whether a failure in a DAG can lead elsewhere than to its fail node; `within`: or in a DAG of its steps."""
+    own = any(
         dag.nodes[dag.after_failure(node)].type is not NodeType.FAIL
         for node in dag.nodes.values()
         if node.type not in (NodeType.SUCCESS, NodeType.FAIL)
     )
+    inner = (one for node in dag.nodes.values() for one in node.dags) if within else ()
+    return own or any(has_routes(one, within=True) for one in inner)
 
 
 def known_values(node: Node, known: Mapping[str, Any] | None, name: str) -> list[Any] | None:

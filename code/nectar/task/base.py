@@ -106,6 +106,10 @@ class Task(luigi.Task, metaclass=TaskRegister):
         # luigi must not take one for the other, and must not learn the values
         return f"{plain}_{hashlib.sha256('|'.join(private).encode()).hexdigest()[:10]}"
 
+    def may_catch_failures(self) -> bool:
+        """Return whether it catches failures, or may yield a task that does."""
+        return self.catches_failures
+
     @property
     def param_kwargs(self) -> dict[str, Any]:  # type: ignore[override]  # luigi keeps a second copy
         """All parameters by name."""
