@@ -218,11 +218,14 @@ def options_of(invocation: Invocation, options: Options) -> Options:
     workers = executor.config.get("workers", 1)
     if not isinstance(workers, int) or isinstance(workers, bool):
         raise errors.OptionsInvalid(f"the executor has {workers!r} workers", hint="give a whole number")
+    named = None if executor.type == LOCAL else executor.type
+    foreign = named not in (None, *EXECUTORS) and options.executor in (None, named)
     chosen = replace(
         options,
-        executor=options.executor or (None if executor.type == LOCAL else executor.type),
+        executor=options.executor or named,
+        settings={key: value for key, value in executor.config.items() if key != "workers"} if foreign else {},
         workers=options.workers if options.workers > 1 else workers,
-        scheduler_url=options.scheduler_url or executor.config.get("scheduler_url"),
+        scheduler_url=options.scheduler_url or (None if foreign else executor.config.get("scheduler_url")),
         run_id=invocation.run_id,
     )
     check(chosen)

@@ -39,7 +39,11 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line; the last is the result."),
     click.option("--workers", "-w", type=int, metavar="N", help="Tasks at work at the same time; 1 by default."),
-    click.option("--executor", metavar="NAME", help="Who carries tasks out: `inline`, `processes` or `luigi`."),
+    click.option(
+        "--executor",
+        metavar="NAME",
+        help="Who carries tasks out: `inline`, `processes`, `luigi`, or what another package offers.",
+    ),
     click.option("--scheduler-url", metavar="URL", help="The luigid of `--executor luigi`."),
     click.option("--force", is_flag=True, help="Make again what is asked for, although it is complete."),
     click.option("--force-all", is_flag=True, help="Make that and all that it stands on again."),

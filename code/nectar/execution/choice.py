@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import luigi
 
@@ -19,7 +21,10 @@ from nectar.recording.capture import Echo
 from nectar.recording.run import Run
 from nectar.task import ground
 
-EXECUTORS = ("inline", "processes", "luigi")
+EXECUTORS = ("inline", "processes", "luigi")  #: built in
+
+#: what another package offers: makes an executor for a run; settings of a pipeline's configuration come by their names
+MakeExecutor = Callable[..., Executor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Options:
     root_id: str | None = None  #: of the run with which the repetitions began
     select: str | None = None  #: what alone is made of the tasks' graph; None: all that is missing
     only: frozenset[str] | None = None  #: refs of the selected tasks that the run begins with; None: all
+    settings: Mapping[str, Any] = field(default_factory=dict)  #: of another package's executor
     preset: str | None = None  #: name of the preset that these options came from, for the history
 
 
@@ -70,8 +76,10 @@ def faults(options: Options) -> list[ParameterProblem]:
     if workers < 1:
         found.append(ParameterProblem("workers", f"a run with {workers} workers does nothing", "use 1 or more"))
     if executor is not None and executor not in EXECUTORS:
-        hint = errors.did_you_mean(executor, EXECUTORS) or f"there is {', '.join(EXECUTORS)}"
-        found.append(ParameterProblem("executor", f"no executor `{executor}`", hint))
+        try:
+            _check_settings(executor, _offered(executor), options.settings)
+        except errors.OptionsInvalid as error:
+            found.append(ParameterProblem("executor", error.message, error.hint))
     if executor == "inline" and workers > 1:
         message, hint = "the executor `inline` has one worker", "use `--executor processes`"
         found.append(ParameterProblem("workers", message, hint))
@@ -82,6 +90,34 @@ def faults(options: Options) -> list[ParameterProblem]:
         message, hint = "only luigi's worker has a scheduler elsewhere", "add `--executor luigi`"
         found.append(ParameterProblem("scheduler_url", message, hint))
     return found
+
+
+def _offered(name: str) -> MakeExecutor:
+    """Return an executor of another package.
+
+    Raises:
+        OptionsInvalid: when none is called so, or what is called so cannot be imported.
+    """
+    from nectar.pipeline.finding import find  # late: hardly a run needs them
+    from nectar.pipeline.vocabulary import GROUPS
+
+    built_in: dict[str, MakeExecutor] = dict.fromkeys(EXECUTORS, InlineExecutor)  # for their names alone
+    return find(GROUPS["executor"], "executor", name, built_in)
+
+
+def _check_settings(name: str, make: MakeExecutor, settings: Mapping[str, Any]) -> None:
+    """Make sure that another package's executor takes these settings.
+
+    Raises:
+        OptionsInvalid: when it does not.
+    """
+    try:
+        inspect.signature(make).bind(None, None, 1, **settings)
+    except (TypeError, ValueError) as error:
+        raise errors.OptionsInvalid(
+            f"the executor `{name}` does not take what it is given: {error}",
+            hint="it is called with `tell`, `run` and `workers`, and with its settings by their names",
+        ) from error
 
 
 def _limits(options: Options) -> Limits:
@@ -101,6 +137,9 @@ def _executor(prepared: Prepared, this_run: Run, options: Options, limits: Limit
     found = [prepared.tasks[step.ref] for step in prepared.plan.steps if step.action in actions]
     to_run = [task for task in found if task.run is not None]
     limited = limits.timeout_s or any(task.worker_timeout for task in to_run)
+    if options.executor is not None and options.executor not in EXECUTORS:
+        make = _offered(options.executor)
+        return lambda tell: make(tell, this_run, options.workers, **options.settings)
     if options.executor == "inline" or (options.executor is None and options.workers == 1 and not limited):
         return InlineExecutor
     from nectar.execution.processes import ProcessExecutor, check_sendable

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from nectar import settings
+from nectar import errors, settings
 from nectar.pipeline.finding import find
 from nectar.pipeline.model import Service
 from nectar.pipeline.vocabulary import GROUPS
@@ -103,7 +103,15 @@ def make_run_log_store(service: Service) -> RunLogStore:
     """Return the run log store that a service names.
 
     Raises:
-        OptionsInvalid: when there is none of this type.
+        OptionsInvalid: when there is none of this type, or another package's does not take its settings.
     """
     make: MakeRunLogStore = find(GROUPS["run_log_store"], "run log store", service.type, BUILT_IN)
-    return make(service.config)
+    try:
+        return make(service.config)
+    except errors.NectarError:
+        raise
+    except Exception as error:  # another package's code
+        raise errors.OptionsInvalid(
+            f"the run log store `{service.type}` does not take its settings: {type(error).__name__}: {error}",
+            hint=f"its settings are {dict(service.config)}",
+        ) from error
