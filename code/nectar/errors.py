@@ -263,6 +263,12 @@ class NoContainers(UsageError):
     code = "no-containers"
 
 
+class NotRenderable(UsageError):
+    """This cannot be written for that engine."""
+
+    code = "not-renderable"
+
+
 # Requests: what the server does not take.
 
 

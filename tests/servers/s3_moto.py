@@ -34,6 +34,7 @@ def moto_server(port: int | None = None) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="moto-", ignore_cleanup_errors=True) as folder:
         # Away from AWS whatever the caller's environment says, and without a module `moto` that lies around here.
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
+        kept["MOTO_PORT"] = str(port)  # where its state machines reach its queues
         command = [sys.executable, "-P" if sys.version_info >= (3, 11) else "-B", "-m", "moto.server"]
         server = Guarded([*command, "-H", "127.0.0.1", "-p", str(port)], Path(folder), environment=kept)
         try:
