@@ -13,7 +13,7 @@ from nectar.actions.targets import Place
 from nectar.address import Address
 from nectar.runs import RunStore, Step
 from nectar.settings import Settings
-from nectar.stores import State, layers, open_store, stores_in_use
+from nectar.stores import State, stores_to_ask
 
 LOOK_S = 0.3  #: between two looks at what is new
 
@@ -119,9 +119,7 @@ def _place_of(step: Step) -> Place | None:
     address = Address.read(step.path)
     if address is None:
         return None
-    default = open_store()
-    others = [store for store in stores_in_use() if store not in layers(default)]
-    for store in (default, *others):
+    for store in stores_to_ask():
         if store.inspect(address).state is not State.MISSING or store.reader(address).attempts():
             return Place(store, address)
     return None

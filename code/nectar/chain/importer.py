@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def main(request: dict[str, Any]) -> None:
     process = os.getpid()
     answer = import_and_tell(ChainName.parse(request["chain"]), root)
     if os.getpid() == process:  # the module may have forked: one answer is enough
-        _send(channel, answer)
+        send(channel, answer)
     os._exit(0)
 
 
@@ -76,7 +77,8 @@ def _stamp(file: str) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _send(channel: int, answer: dict[str, object]) -> None:
+def send(channel: int, answer: Mapping[str, object]) -> None:
+    """Write an answer to a descriptor, as one line of JSON, and close it."""
     # A text of the module may hold lone surrogates, which no UTF-8 can carry.
     data = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
     with open(channel, "wb") as pipe:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from nectar.chain.description import BrokenChain, ChainDescription
 from nectar.chain.finder import ChainName
@@ -132,16 +133,34 @@ def _start(root: Path, chain: ChainName, answers: FileIO, prints: FileIO, limit_
         "limit_s": limit_s,
         "path": [os.path.abspath(entry) for entry in sys.path],
     }
-    return subprocess.Popen(
-        # Unbuffered: what a module prints before it dies is all there is to show.
-        [sys.executable, "-u", "-m", "nectar.chain.importer", json.dumps(request)],
+    return start_module(
+        "nectar.chain.importer",
+        json.dumps(request),
+        root=place,
+        unbuffered=True,  # what a module prints before it dies is all there is to show
         stdin=subprocess.DEVNULL,
         stdout=prints,
         stderr=prints,
         pass_fds=(answers.fileno(),),
-        cwd=_PACKAGES,  # this very `nectar`, installed or not; the importer goes to the root before it imports
-        env={**os.environ, "NECTAR_PROJECT": place},
+    )
+
+
+def start_module(
+    module: str, word: str, *, root: str, unbuffered: bool = False, **pipes: Any
+) -> subprocess.Popen[bytes]:
+    """Start a module of this very `nectar`, installed or not, as a process of a project, in a session of its own.
+
+    It begins in the folder of the packages, and goes to the project's root by itself. `pipes` are those of `Popen`.
+
+    Raises:
+        OSError: when it cannot be started.
+    """
+    return subprocess.Popen(
+        [sys.executable, *(("-u",) if unbuffered else ()), "-m", module, word],
+        cwd=_PACKAGES,
+        env={**os.environ, "NECTAR_PROJECT": root},
         start_new_session=True,
+        **pipes,
     )
 
 

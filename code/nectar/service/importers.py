@@ -24,7 +24,7 @@ from typing import Any
 from nectar import errors
 from nectar.chain.description import BrokenChain, broken_error
 from nectar.chain.finder import ChainName, find_chain
-from nectar.chain.isolation import ANSWER_LIMIT, GRACE_S, LIMIT_S
+from nectar.chain.isolation import ANSWER_LIMIT, GRACE_S, LIMIT_S, start_module
 from nectar.settings import Settings
 
 ANSWER_S = 30.0  #: seconds that an answer may take
@@ -35,7 +35,6 @@ IDLE_S = 600.0  #: seconds after which a template that nobody asks is ended
 QUARTER_S = 900  #: a template does not outlive it: `default=date.today()` is what the day was when it was imported
 PRECISE = ("minute", "second")  #: types of parameters whose defaults are too old in the same quarter of an hour
 
-_PACKAGES = Path(__file__).resolve().parents[2]  # the folder from which `nectar` was imported
 _BLOCK = 1 << 16
 
 
@@ -269,16 +268,8 @@ def _start(root: Path, chain: ChainName, control: int, limit_s: float) -> subpro
         "import_limit_s": LIMIT_S,
         "path": [os.path.abspath(entry) for entry in sys.path],
     }
-    return subprocess.Popen(
-        [sys.executable, "-m", "nectar.service.template", json.dumps(request)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(control,),
-        cwd=_PACKAGES,  # this very `nectar`, installed or not; the template goes to the root before it imports
-        env={**os.environ, "NECTAR_PROJECT": place},
-        start_new_session=True,
-    )
+    nowhere: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    return start_module("nectar.service.template", json.dumps(request), root=place, pass_fds=(control,), **nowhere)
 
 
 def _receive(pipe: int, deadline: float) -> bytes | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -10,7 +9,7 @@ from nectar import errors
 from nectar.actions.following import logs_of
 from nectar.address import Address
 from nectar.runs import Run, RunState, RunStore, Step
-from nectar.stores import Reader, Store, open_store, stores_in_use
+from nectar.stores import Reader, stores_to_ask
 
 LINK_S = 600  #: seconds for which a link to a file is good
 TAIL = 8 * 1024  #: characters of what a failed task printed that are told, the last ones
@@ -85,7 +84,7 @@ def _in_a_store(address: Address, output: str) -> Reader | None:
     Raises:
         TargetNotFound: when there is a target, and no such file in it.
     """
-    for store in _stores():
+    for store in stores_to_ask():
         inspection = store.inspect(address)
         if inspection.complete and inspection.record is not None:
             names = [entry.name for entry in inspection.record.files]
@@ -94,11 +93,6 @@ def _in_a_store(address: Address, output: str) -> Reader | None:
                 raise errors.TargetNotFound(f"`{address}` has no file `{output[:100]}`", hint=hint)
             return store.reader(address)
     return None
-
-
-def _stores() -> Sequence[Store]:
-    own = open_store()
-    return [own, *(store for store in stores_in_use() if store is not own and store.url != own.url)]
 
 
 def _fault(books: RunStore, run: Run, address: Address, *, whole: bool) -> Fault | None:

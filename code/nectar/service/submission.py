@@ -16,7 +16,7 @@ from nectar.recording.run import new_run_id
 from nectar.records import utc_now
 from nectar.runs import NewRun, Root, Run, RunState, RunStore
 from nectar.service.importers import Importers
-from nectar.stores import Store, open_store, stores_in_use
+from nectar.stores import Store, open_store, stores_to_ask
 
 OUTPUT = "out.txt"  #: by which a task without an output of its own in a store is asked for
 
@@ -127,7 +127,7 @@ def submit_again(books: RunStore, told: Told, *, failed: bool, most_waiting: int
 
 def store_of(url: str) -> Store:
     """Return the store of this address among those that the settings name."""
-    return next((one for one in (open_store(), *stores_in_use()) if one.url == url), None) or open_store(url)
+    return next((one for one in stores_to_ask() if one.url == url), None) or open_store(url)
 
 
 def _made_by(books: RunStore, new: NewRun) -> str:

@@ -11,7 +11,6 @@ import logging
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from datetime import timedelta
@@ -20,6 +19,7 @@ from pathlib import Path
 from nectar import errors
 from nectar.actions.cancel import cancel
 from nectar.actions.history import note_the_dead
+from nectar.chain.isolation import start_module
 from nectar.records import utc_now
 from nectar.runs import NO_LIMITS, Filter, Journal, Limits, Process, Run, RunState, RunStore, is_alive, this_process
 from nectar.service.carrier import BEGUN_BEFORE
@@ -31,8 +31,6 @@ CANCELS = 16  #: runs that are ended at the same time
 CANCELED_S = 20.0  #: within which the runs of a server that ends have to be canceled
 AT_ONCE_S = 2.0  #: for what a server is just doing, when it is to end at once
 TAIL = 500  #: characters of what a process printed before it died that are told
-
-_PACKAGES = Path(__file__).resolve().parents[2]  # the folder from which `nectar` was imported
 
 log = logging.getLogger(__name__)
 
@@ -158,15 +156,8 @@ class Supervisor:
             with open(place, "wb") as output, open(os.memfd_create("run"), "w+b", buffering=0) as told:
                 told.write(json.dumps(run.new.to_json()).encode("ascii"))
                 told.seek(0)
-                child = subprocess.Popen(
-                    [sys.executable, "-m", "nectar.service.carrier", run.id],
-                    stdin=told,
-                    stdout=output,
-                    stderr=output,
-                    cwd=_PACKAGES,  # this very `nectar`, installed or not; the process goes to the root by itself
-                    env={**os.environ, "NECTAR_PROJECT": str(self._settings.root)},
-                    start_new_session=True,
-                )
+                root, carrier = str(self._settings.root), "nectar.service.carrier"
+                child = start_module(carrier, run.id, root=root, stdin=told, stdout=output, stderr=output)
         except OSError as error:
             reason = f"its process cannot be started: {error.strerror or error}"
             self._books.advance(run.id, RunState.CRASHED, at=utc_now(), error=reason)

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from nectar.chain import project
 from nectar.chain.finder import ChainName
-from nectar.chain.importer import import_and_tell
+from nectar.chain.importer import import_and_tell, send
 
 STANDARD_ERROR = 2
 
@@ -46,7 +46,7 @@ def main(request: dict[str, Any]) -> NoReturn:
     faulthandler.cancel_dump_traceback_later()
     if "broken" not in told:
         from nectar.service import questions  # noqa: F401  before the first question, so that no child imports it
-    _write(answer, told)
+    send(answer, told)
     if "broken" in told:
         os._exit(0)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets children that have ended
@@ -79,16 +79,9 @@ def _answer_and_end(control: socket.socket, question: int, answer: int, limit_s:
 
         with open(question, "rb") as file:
             asked = json.load(file)
-        _write(answer, questions.answer(asked))
+        send(answer, questions.answer(asked))
     finally:
         os._exit(0)  # whatever threads and exit handlers the chain has left behind
-
-
-def _write(descriptor: int, document: dict[str, Any]) -> None:
-    # A text of the chain may hold lone surrogates, which no UTF-8 can carry.
-    data = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-    with open(descriptor, "wb") as pipe:
-        pipe.write(data)
 
 
 if __name__ == "__main__":

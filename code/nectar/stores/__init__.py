@@ -46,6 +46,7 @@ __all__ = [
     "layers",
     "open_store",
     "stores_in_use",
+    "stores_to_ask",
 ]
 
 if TYPE_CHECKING:
@@ -100,6 +101,16 @@ def stores_in_use(*, shared: bool = True) -> list[Store]:
     if current.s3.url is not None and (shared or current.s3.url != current.shared_url):
         urls.append(current.s3.url)
     return [_at(url, current) for url in dict.fromkeys(urls)]
+
+
+def stores_to_ask() -> list[Store]:
+    """Return where a target is looked for: the store of the settings first, then the others that they name.
+
+    Raises:
+        StoreNotSupported: when no store serves such an address.
+    """
+    default = open_store()
+    return [default, *(one for one in stores_in_use() if one not in layers(default))]
 
 
 def _of_settings(current: settings.Settings) -> Store:

@@ -16,7 +16,7 @@ from nectar.address import Address
 from nectar.previews import preview as look
 from nectar.records import PARAMS_NAME, RECORD_NAME, STDERR_NAME, STDOUT_NAME
 from nectar.service.whole import Service
-from nectar.stores import Reader, State, open_store, stores_in_use
+from nectar.stores import Reader, State, stores_to_ask
 from nectar.web import values
 from nectar.web.envelope import answer
 
@@ -111,11 +111,8 @@ _BESIDE = (PARAMS_NAME, RECORD_NAME, STDOUT_NAME, STDERR_NAME)
 
 def _place(address: Address) -> Place:
     """Return the first store of the settings that has a complete target there, else the one that comes first."""
-    own = open_store()
-    for store in (own, *(one for one in stores_in_use() if one.url != own.url)):
-        if store.inspect(address).complete:
-            return Place(store, address)
-    return Place(own, address)
+    asked = stores_to_ask()
+    return Place(next((store for store in asked if store.inspect(address).complete), asked[0]), address)
 
 
 def _file(address: Address, name: str) -> tuple[Reader, int | None]:
