@@ -138,7 +138,7 @@ def _component(change: Change, step: PlanStep, prepared: Prepared, nearest: Reco
 
 
 def _drift(task: Task, record: Record | None) -> Iterable[PartChange]:
-    now = code.digest(type(task))
+    now = code.digest(task.code_subject())
     if record is None or record.code is None or now is None:
         return []
     return changed_parts(dict(record.code.get("parts", {})), now.parts)

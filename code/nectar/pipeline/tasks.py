@@ -7,8 +7,10 @@ handed from step to step is a file in the target of each.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import tempfile
+import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,7 +23,7 @@ from nectar.identity import Identity
 from nectar.pipeline.carrying import carry_out_command, tracked
 from nectar.pipeline.catalog import DATA_FOLDER, Surroundings
 from nectar.pipeline.context import StepContext, working
-from nectar.pipeline.model import NodeType
+from nectar.pipeline.model import CommandType, NodeType
 from nectar.pipeline.services import secrets_settings
 from nectar.pipeline.standing import STEP_FILE, Standing, read_base, read_standings
 from nectar.pipeline.wiring import Before, Ref, Stop, Way, Wirer, Work, has_routes, known_values, ref_of
@@ -43,7 +45,7 @@ class NodeTask(Task):
 
     filename = STEP_FILE
     identity = IdentityScheme.NECTAR.value
-    has_code = False  # what it does is its work; the class is how
+    has_code = False  # what it does is its work; the class is how. Of a Python function: see `code_subject`
 
     _work: Work | None = None
     _required: Mapping[str, NodeTask] | None = None
@@ -113,6 +115,13 @@ class NodeTask(Task):
     def identify_with(self, inputs: Mapping[str, str]) -> Identity:
         """Return the identity, which was found when the pipeline was wired."""
         return Identity(self.id, self.id[:KEY_LENGTH])
+
+    def code_subject(self) -> type:
+        """Return what stands for the Python function that the step calls; there is no other code that could drift."""
+        node = self._work.node if self._work is not None else None
+        if node is None or node.command is None or node.command_type is not CommandType.PYTHON:
+            return type(self)
+        return stand_in(node.command)
 
     def shown_params(self) -> dict[str, Any]:
         """Return the step, and the values that it is for: what params.txt holds."""
@@ -242,6 +251,14 @@ def task_for(work: Work, ref: Ref, required: Mapping[str, NodeTask]) -> NodeTask
     task = task_of(ref)
     task.take(work, required)
     return task
+
+
+@functools.cache
+def stand_in(function: str) -> type:
+    """Return a class that is where a function is, by whose place its code is digested; nothing is imported."""
+    module, _, name = function.rpartition(".")
+    # Whoever asks has not imported the module before: what lies in the file now is what will run.
+    return type(name, (), {"__module__": module, "__qualname__": name, "_nectar_defined_ns": time.time_ns()})
 
 
 def task_of(ref: Ref) -> NodeTask:

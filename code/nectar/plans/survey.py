@@ -276,7 +276,7 @@ def _judge_own(look: _Look, task: Task, found: Inspection | None) -> None:
     if found is not None and record is not None:
         remember_files(task, record, found.stamp)
         policy = task.drift_policy()
-        look.drift = policy is not Drift.IGNORE and code.drifted(type(task), record.code)
+        look.drift = policy is not Drift.IGNORE and code.drifted(task.code_subject(), record.code)
         if look.drift and policy is Drift.RERUN:
             look.reasons = (Reason(Why.DRIFT, "the task's code is not that of its record"),)
             look.drift = False
@@ -376,4 +376,4 @@ def _earlier(survey: _Survey, look: _Look, required: Sequence[PlanStep]) -> tupl
     recipe = recipe_of(task, document_of(task), inputs)
     if recipe is None:
         return None, False
-    return reuse.find(store, recipe, code.as_recorded(type(task)), look.outputs), False
+    return reuse.find(store, recipe, code.as_recorded(task.code_subject()), look.outputs), False

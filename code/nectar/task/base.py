@@ -345,7 +345,7 @@ class Task(luigi.Task, metaclass=TaskRegister):
         if self.drift_policy() is not Drift.RERUN:
             return True
         assert found.record is not None
-        return not code.drifted(type(self), found.record.code)
+        return not code.drifted(self.code_subject(), found.record.code)
 
     def wants_force(self) -> bool:
         """Say whether a complete target is to be made again, which ends when this run has made it."""
@@ -353,6 +353,10 @@ class Task(luigi.Task, metaclass=TaskRegister):
             return False
         record = self.target_store().inspect(self.target_address(), leftovers=False).record
         return record is None or record.run_id != current_run().id
+
+    def code_subject(self) -> type:
+        """Return the class whose code is the task's: its own."""
+        return type(self)
 
     def drift_policy(self) -> Drift:
         """Return what happens when the task's code is not that of its record."""

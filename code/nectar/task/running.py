@@ -274,7 +274,7 @@ def work_of(task: Task) -> Work:
         foreign=tuple(map(str, foreign)),
         params=task.shown_params(),
         inputs=inputs,
-        code=code.as_recorded(type(task)),
+        code=code.as_recorded(task.code_subject()),
         replaces=replaces,
         recipe=recipe_of(task, document, {path: entry.files for path, entry in inputs.items()}),
         still_valid=still_valid,
@@ -288,7 +288,7 @@ def _is_to_be_replaced(task: Task, own: Any, foreign: list[luigi.Target], found:
     if not all(one.exists() for one in foreign):
         return True
     recorded = found.record.code if found.record is not None else None
-    return task.drift_policy() is Drift.RERUN and code.drifted(type(task), recorded)
+    return task.drift_policy() is Drift.RERUN and code.drifted(task.code_subject(), recorded)
 
 
 def _entries(requirements: Iterable[luigi.Task], *, with_files: bool) -> list[InputEntry]:
