@@ -63,7 +63,7 @@ def _executed(order: Order, text: str, parameters: dict[str, object]) -> Action:
         options = pipelines.options_of(invocation, Options(workers=order.workers, echo=Echo.NO))
         events: list[Event] = []
         result = pipelines.begin(invocation, options, events.append).execute()
-        expect(pipelines.finish(invocation, result, events)["status"] == "SUCCESS", "the pipeline failed")
+        expect(pipelines.log_of(invocation, result, events)["status"] == "SUCCESS", "the pipeline failed")
 
     return act
 

@@ -575,6 +575,48 @@ def test_no_step_takes_longer_than_its_dag_may(steps):
     assert "longer than its time limit of 1 s" in log["steps"]["a"]["message"]
 
 
+def test_a_pipeline_of_which_nothing_is_carried_out_succeeds(steps):
+    text = """\
+dag:
+  start_at: raw
+  steps:
+    raw: {type: as-is, render_string: anything, next: par}
+    par:
+      type: parallel
+      next: success
+      branches:
+        A:
+          start_at: s
+          steps:
+            s: {type: as-is, render_string: anything, next: done}
+            done: {type: success}
+            bad: {type: fail}
+    success: {type: success}
+    fail: {type: fail}
+"""
+    log = executed(steps, text, "--x", "1")
+    assert (log["status"], log["parameters"]) == ("SUCCESS", {"x": "1"})
+    assert list(log["steps"]) == ["raw", "par", "success"]
+
+
+def test_a_run_log_that_cannot_be_kept_is_said_before_anything_runs(steps):
+    steps.file("in_the_way", "")
+    text = "run_log_store: {type: file-system, config: {location: in_the_way}}\n"
+    steps.file("p.yaml", text + pipeline("a: {type: task, command: steps.nothing}"))
+    steps.nectar("execute", "--file", "p.yaml").failed(5, "the run log cannot be kept in `in_the_way`")
+    assert not (steps.root / "notes").exists()
+
+
+def test_arguments_that_have_no_name_are_given_by_their_place(steps):
+    text = pipeline("a: {type: task, command_type: python-lambda, command: 'lambda x, /, *y: {\"z\": x}'}")
+    assert executed(steps, text, "--x", "1")["parameters"]["z"] == "1"
+
+
+def test_rerun_of_a_pipelines_run_says_how_it_is_repeated(steps):
+    log = executed(steps, pipeline("a: {type: task, command: steps.nothing}"))
+    steps.nectar("rerun", log["run_id"]).failed(2, "--use-cached")
+
+
 def test_plan_of_a_pipeline_runs_nothing(steps):
     steps.file("p.yaml", pipeline("a: {type: task, command: steps.nothing}"))
     answer = steps.nectar("execute", "--file", "p.yaml", "--dry-run")

@@ -242,7 +242,7 @@ def make_importable() -> None:
 def begin(invocation: Invocation, options: Options, listener: Listener) -> Runner:
     """Return the run, which is in the history as STARTING.
 
-    Its result is that of `execute`; `finish` has to be told of it, and of all events.
+    `log_of` has to be told of its result, and of all events.
 
     Raises: as `nectar.run`.
     """
@@ -272,14 +272,20 @@ def begin(invocation: Invocation, options: Options, listener: Listener) -> Runne
     return runner_for([root], listener, options)
 
 
-def finish(invocation: Invocation, result: RunResult | None, events: Sequence[Event]) -> dict[str, Any]:
-    """Return the run log of a run that has ended, once it is kept; without a result, of one that others carried out.
+def log_of(invocation: Invocation, result: RunResult | None, events: Sequence[Event]) -> dict[str, Any]:
+    """Return the run log of a run that has ended; without a result, of one that others carried out.
 
     Raises:
-        OSError, RunStoreUnreachable: when it cannot be kept.
         StoreUnreachable: when what the steps left cannot be read.
     """
     code = code_identities(invocation.path.resolve().parent)
-    document = run_log(invocation.heading, invocation.way, invocation.wirer, result, events, code)
+    return run_log(invocation.heading, invocation.way, invocation.wirer, result, events, code)
+
+
+def keep_log(invocation: Invocation, document: Mapping[str, Any]) -> None:
+    """Keep a run log where the pipeline's services say.
+
+    Raises:
+        RunStoreUnreachable: when it cannot be kept.
+    """
     invocation.store.keep(invocation.run_id, document)
-    return document

@@ -62,8 +62,10 @@ def task_of_root(settings: Settings, new: NewRun, root: Root) -> luigi.Task:
     # An alias that was asked for has another name than its class.
     name = str(new.options.get("name") or root.task.partition("(")[0].rpartition(".")[2])
     if root.chain is None:
+        file = new.options.get("file")  # of a pipeline
+        way = f"`nectar execute --file {file} --use-cached {new.id}` goes on where it failed" if file else None
         raise errors.UsageError(
-            f"`{root.task}` of the run `{new.id}` is of no chain", hint="run it as you did the first time"
+            f"`{root.task}` of the run `{new.id}` is of no chain", hint=way or "run it as you did the first time"
         )
     masked = [one for one, text in root.params.items() if text == MASK]
     if masked:

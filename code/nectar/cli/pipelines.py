@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ def _carry_out_step(wish: Wish, asked: Asked, name: str, invocation: pipelines.I
         task = found.task
         code = _run(wish, options, invocation, lambda listen: runner_for([task], listen, options))[0].exit_code
     if found.end is not None and code is ExitCode.OK:
-        _print_log(pipelines.finish(invocation, None, ()))
+        _tell(invocation, None, ())
     if found.end is NodeType.FAIL:
         hint = "the logs of what failed tell why"
         raise errors.PipelineFailed(f"the pipeline came to its fail node `{name}`", hint=hint)
@@ -97,7 +97,7 @@ def _carry_out(wish: Wish, asked: Asked, invocation: pipelines.Invocation) -> in
             ("warning: ", "odd"), f"the pipeline is not as it was in the run `{earlier}`: what changed runs", err=True
         )
     result, events = _run(wish, options, invocation, lambda listen: pipelines.begin(invocation, options, listen))
-    _print_log(pipelines.finish(invocation, result, events))
+    _tell(invocation, result, events)
     if not result.success:
         again = shlex.join(("nectar", "execute", "--file", str(asked.path), "--use-cached", invocation.run_id))
         console.line((f"hint: mend it and go on: {again}", "name"), err=True)
@@ -121,5 +121,8 @@ def _run(
             return runner.execute(), events
 
 
-def _print_log(document: Mapping[str, Any]) -> None:
+def _tell(invocation: pipelines.Invocation, result: RunResult | None, events: Sequence[Event]) -> None:
+    """Print the run log, also where it cannot be kept, and keep it."""
+    document = pipelines.log_of(invocation, result, events)
     click.echo(json.dumps(document, indent=4, ensure_ascii=False))
+    pipelines.keep_log(invocation, document)

@@ -59,13 +59,19 @@ def _lambda(node: Node, context: StepContext) -> None:
 
 def _call(function: Callable[..., Any], context: StepContext) -> None:
     arguments = dict(_arguments(function, context))
+    positional = [arguments.pop(name) for name in _positional(function) if name in arguments]
     here = os.getcwd()
     os.chdir(context.around.folder)
     try:
-        returned = function(**arguments)
+        returned = function(*positional, **arguments)
     finally:
         os.chdir(here)
     context.store_parameters(checked_parameters(context.step, returned))
+
+
+def _positional(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.kind is one.POSITIONAL_ONLY]
 
 
 def _arguments(function: Callable[..., Any], context: StepContext) -> Iterator[tuple[str, Any]]:

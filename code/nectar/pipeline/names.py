@@ -14,7 +14,7 @@ CHAIN_TYPE = "pipelines"  #: under which the targets of files lie that are no ch
 ALL = "all steps"  #: what the pipeline as a whole is called among its steps
 FILES_READ = "__files_read__"  #: in a pipeline's module: files beside its own that say what it is
 _SUFFIX = "_chain"
-_LONGEST = 100  #: characters of a step's folder in a store
+_LONGEST = 60  #: characters of a name in a store, where names have 255 bytes
 
 
 def module_of(path: Path, chains: Path) -> str:
@@ -26,7 +26,7 @@ def module_of(path: Path, chains: Path) -> str:
     own = (*place.parts[-2:-1], place.stem)
     if place.parent.parent == chains.resolve() and all(part.isidentifier() for part in own):
         return ".".join(("chains", *own))
-    stem = re.sub(r"\W", "_", path.stem)
+    stem = re.sub(r"\W", "_", path.stem)[:_LONGEST]
     stem = f"_{stem}" if not stem or stem[0].isdigit() or keyword.iskeyword(stem) else stem
     return f"chains.{CHAIN_TYPE}.{stem if stem.endswith(_SUFFIX) else stem + _SUFFIX}"
 

@@ -24,7 +24,7 @@ class RunLogStore(Protocol):
         """Keep the run log of a run, in the place of an earlier one of it.
 
         Raises:
-            OSError, RunStoreUnreachable: when it cannot be kept.
+            RunStoreUnreachable: when it cannot be kept.
         """
 
     def read(self, run_id: str) -> dict[str, Any] | None:
@@ -55,13 +55,19 @@ class FileSystem:
 
     def keep(self, run_id: str, document: Mapping[str, Any]) -> None:
         place = self._folder / f"{check_run_id(run_id)}.json"
-        self._folder.mkdir(parents=True, exist_ok=True)
         unfinished = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
         try:
-            unfinished.write_text(json.dumps(document, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(unfinished, place)
-        finally:
-            unfinished.unlink(missing_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                unfinished.write_text(json.dumps(document, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+                os.replace(unfinished, place)
+            finally:
+                unfinished.unlink(missing_ok=True)
+        except OSError as error:
+            raise errors.RunStoreUnreachable(
+                f"the run log cannot be kept in `{self._folder}`: {os.strerror(error.errno or 0).lower()}",
+                hint="look at the folder, or name another `location` of the run log store",
+            ) from error
 
     def read(self, run_id: str) -> dict[str, Any] | None:
         try:

@@ -147,7 +147,7 @@ def read_base(store: Store, address: Address) -> Standing:
 
 
 def checked_parameters(step: str, returned: Any) -> dict[str, Any]:
-    """Return what a step returned, as parameters; None is nothing.
+    """Return what a step returned, or somebody else gave, as parameters; None is nothing.
 
     Raises:
         ResultInvalid: with everything in it that cannot be a parameter.
@@ -174,5 +174,5 @@ def checked_parameters(step: str, returned: Any) -> dict[str, Any]:
             problems.append(f"`{name}` is a {type(value).__name__} that JSON cannot hold ({error})")
     if problems:
         hint = _SECRET_HINT if all("secret" in problem for problem in problems) else _HINT
-        raise errors.ResultInvalid(f"`{step}` returned what cannot be parameters: {'; '.join(problems)}", hint=hint)
+        raise errors.ResultInvalid(f"`{step}` gave what cannot be parameters: {'; '.join(problems)}", hint=hint)
     return values

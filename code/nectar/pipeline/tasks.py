@@ -105,7 +105,8 @@ class NodeTask(Task):
             return {}
         if self._work.dag is not None:
             way = self._way(Wirer(self._work.wiring))
-            return {} if way.task is None else {"0": way.task}
+            if way.task is not None:
+                return {"0": way.task}
         return {path: task_of(ref) for path, ref in self._work.requires().items()}
 
     def identity_document(self, inputs: Mapping[str, str]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Work:
 
     def requires(self) -> dict[str, Ref]:
         """Return what it requires, by paths."""
-        if self.ends is not None:
+        if self.ends:
             return {str(position): ref for position, ref in enumerate(self.ends)}
         return {} if self.before is None else {"0": self.before.ref}
 
@@ -170,7 +170,7 @@ class Wirer:
 
     def walked(self, dag: Dag, way: Way, work: Work) -> Way:
         """Return a way with a task that walks it, whatever fails on it."""
-        task = self.task(work, {} if way.task is None else {"0": way.task})
+        task = self.task(work, None if way.task is None else {"0": way.task})
         return replace(way, task=task, walked=True, after=Before(ref_of(task), fresh=False))
 
     def _stop(self, node: Node, place: Place, before: Before, max_time: int | None) -> tuple[Stop, Before]:
