@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from nectar.redaction.sieve import Sieve
 
 _LONG = 8  #: characters of a value that counts also where it is a part of a text
-#: where errors keep texts outside of `args` and `__dict__`
-_PLACES = ("filename", "filename2", "strerror", "msg", "text", "name", "path", "reason", "value")
+#: where Python's own errors keep texts outside of `args` and `__dict__`
+_PLACES: Mapping[type[BaseException], tuple[str, ...]] = {
+    AttributeError: ("name",),
+    ImportError: ("msg", "name", "path"),
+    NameError: ("name",),
+    OSError: ("strerror", "filename", "filename2"),
+    StopIteration: ("value",),
+    SyntaxError: ("msg", "filename", "text"),
+    SystemExit: ("code",),
+}
 _DEEPEST = 20  #: containers within each other in an error's arguments
 
 _sieve: Sieve | None = None  #: None: no value is known
@@ -93,12 +101,16 @@ def cleanse(error: BaseException) -> None:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        waiting += (one.__cause__, one.__context__, *getattr(one, "exceptions", ()))
+        waiting += (one.__cause__, one.__context__)
+        within = getattr(one, "exceptions", None)  # those of a group, which Python 3.10 does not know
+        if isinstance(within, tuple):
+            waiting += [inner for inner in within if isinstance(inner, BaseException)]
         _cleanse_one(one)
 
 
 def _cleanse_one(error: BaseException) -> None:
-    attributes = {name: getattr(error, name, None) for name in _PLACES} | getattr(error, "__dict__", {})
+    places = [name for kind, names in _PLACES.items() if isinstance(error, kind) for name in names]
+    attributes = {name: getattr(error, name, None) for name in places} | getattr(error, "__dict__", {})
     for name, value in {**attributes, "args": error.args}.items():
         masked = _tree(value, 0)
         if masked is not value:
@@ -138,7 +150,7 @@ def _tree(value: Any, depth: int) -> Any:
     if kind in (list, tuple, set, frozenset):
         items = [_tree(item, depth + 1) for item in value]
         return kind(items) if _differ(items, value) else value
-    if isinstance(value, Mapping):
+    if kind is dict:
         keys = [_tree(key, depth + 1) for key in value]
         items = [_tree(item, depth + 1) for item in value.values()]
         return dict(zip(keys, items, strict=True)) if _differ(keys, value) or _differ(items, value.values()) else value

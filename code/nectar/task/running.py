@@ -39,16 +39,17 @@ def wrap(task: Task) -> None:
     own, kind = task.__dict__, type(task)
     own["run"] = functools.partial(run_recorded, task)
     if kind.on_failure is not luigi.Task.on_failure:
-        own["on_failure"] = functools.partial(_masked, functools.partial(kind.on_failure, task))
+        own["on_failure"] = functools.partial(_masked, task, "on_failure")
     if kind.on_success is not luigi.Task.on_success:
-        own["on_success"] = functools.partial(_masked, functools.partial(kind.on_success, task))
+        own["on_success"] = functools.partial(_masked, task, "on_success")
 
 
-def _masked(body: Callable[..., Any], *args: Any) -> Any:
-    """Call a task's own code that runs outside of its attempt; luigi tells others what it returns."""
+def _masked(task: Task, name: str, *args: Any) -> Any:
+    """Call a method of a task's class that runs outside of its attempt; luigi tells others what it returns."""
+    body: Callable[..., Any] = getattr(type(task), name)
     try:
         with filters.console():
-            return redacted_tree(body(*args))
+            return redacted_tree(body(task, *args))
     except BaseException as error:
         cleanse(error)
         raise

@@ -226,10 +226,11 @@ class AllTask(luigi.WrapperTask):
 
 #: what must not end the process that carries tasks out
 MILD = (
-    "raises", "chained", "odd", "prints", "child", "again", "unwritten", "flood", "bytes", "split", "yields", "handler",
+    "raises", "chained", "odd", "prints", "child", "again", "unwritten", "bytes", "split", "yields", "handler",
     "status", "metric", "logs", "thread", "forks", "spawns", "c_code", "shapes", "daemon", "parameter",
 )  # fmt: skip
 HARD = ("exits", "killed", "limit")
+LONG = ("flood",)  #: what takes seconds
 
 BROKEN = '''
 """A chain that cannot be imported, and tells why."""

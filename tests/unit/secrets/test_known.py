@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import json
 import logging
 import subprocess
+import sys
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +29,7 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     factory = logging.getLogRecordFactory()
     monkeypatch.setattr(known, "_sieve", None)
     monkeypatch.setattr(known, "_values", set())
-    monkeypatch.setattr("sys.excepthook", __import__("sys").excepthook)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     hooks._installed.clear()
     known.learn(SECRET)
     yield
@@ -41,6 +43,14 @@ class OddError(Exception):
 
     def __str__(self) -> str:
         return f"odd: {self._parts[1][0]}"
+
+
+class StrangeError(Exception):
+    exceptions = ("not", "errors")
+
+    @property
+    def name(self) -> str:
+        raise RuntimeError("asked too early")
 
 
 class StubbornError(Exception):
@@ -60,6 +70,9 @@ ERRORS = {
     "a file's name": lambda: FileNotFoundError(2, "no such file", f"/tmp/{SECRET}"),
     "a command": lambda: subprocess.CalledProcessError(1, ["psql", SECRET], output=SECRET),
     "a syntax error": lambda: SyntaxError("bad", ("f.py", 1, 1, f"x = {SECRET!r}")),
+    "an exit": lambda: SystemExit(SECRET),
+    "a module": lambda: ImportError(SECRET, name=SECRET, path=SECRET),
+    "an attribute that is no error": lambda: StrangeError(SECRET),
     "attributes": lambda: OddError(SECRET),
     "words of its own": StubbornError,
     "Nectar's own": lambda: errors.UsageError(f"bad {SECRET}", hint=f"use {SECRET}"),
@@ -147,3 +160,10 @@ def test_a_metric_holds_no_secret() -> None:
 def test_a_short_text_in_a_parameter_is_no_secret_because_a_short_secret_is_a_part_of_it() -> None:
     known.learn("test")
     assert known.holds_secret("test") and not known.holds_secret("latest")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no groups of errors")
+def test_the_errors_of_a_group_tell_none() -> None:
+    group = vars(builtins)["ExceptionGroup"](f"several {SECRET}", [ValueError(SECRET), KeyError("plain")])
+    known.cleanse(group)
+    assert SECRET not in "".join(traceback.format_exception(type(group), group, None))
