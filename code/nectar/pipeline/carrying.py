@@ -7,12 +7,10 @@ import inspect
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from nectar import errors
+from nectar import errors, settings
 from nectar.pipeline.context import VARIABLE, StepContext
 from nectar.pipeline.functions import not_set
 from nectar.pipeline.model import CommandType, Node
@@ -21,6 +19,7 @@ from nectar.pipeline.standing import checked_parameters
 from nectar.programs import carry_out, ending
 
 PARAMETER, MAP, TRACK = "NECTAR_PRM_", "NECTAR_MAP_", "NECTAR_TRACK_"
+PROJECT = "NECTAR_PROJECT"  #: its folder: a step's own need not lie in it
 SHELL = ("/bin/sh", "-c")
 
 _TRACKED = re.compile(rf"^{TRACK}([^\W\d]\w*)=(.*)$")
@@ -106,42 +105,9 @@ def _shell(node: Node, context: StepContext) -> None:
 
 
 def _notebook(node: Node, context: StepContext) -> None:
-    assert node.command is not None
-    try:
-        import papermill
-    except ImportError as error:
-        raise errors.CommandFailed(
-            f"`{context.step}` is a notebook, and papermill is not installed",
-            hint="install `nectar-chains[notebooks]`",
-        ) from error
-    source = Path(context.around.folder, node.command)
-    executed = Path(context.around.folder, context.data_folder, f"{source.stem}_out.ipynb")
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"kernel_name": node.command_config["kernel"]} if "kernel" in node.command_config else {}
-    before = dict(os.environ)
-    os.environ.update(variables(context) | context.share())  # the kernel has them from this process
-    try:
-        papermill.execute_notebook(
-            str(source),
-            str(executed),
-            parameters=_identifiers(context.known),
-            cwd=context.around.folder,
-            progress_bar=False,
-            log_output=True,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            **settings,
-        )
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        context.hear()
-        if executed.is_file():
-            context.put(executed.name)
+    from nectar.pipeline.notebooks import carry_out_notebook  # late: it needs this module, and few need it
 
-
-def _identifiers(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name.isidentifier()}
+    carry_out_notebook(node, context)
 
 
 _COMMANDS: Mapping[CommandType, Callable[[Node, StepContext], None]] = {
@@ -158,7 +124,7 @@ def variables(context: StepContext) -> dict[str, str]:
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
     parameters = {f"{PARAMETER}{name}": text_of(value) for name, value in context.standing.parameters.items()}
     values = {f"{MAP}{name}": text_of(value) for name, value in context.values.items()}
-    return inherited | parameters | values
+    return inherited | parameters | values | {PROJECT: str(settings.current().root)}
 
 
 def tracked(log: str) -> dict[str, int | float | str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nectar import settings
 from nectar.pipeline.model import CommandType, Dag, Node, NodeType
 
 _IN_SHELL = re.compile(r"NECTAR_PRM_([^\W\d]\w*)", re.ASCII)
@@ -73,6 +76,9 @@ def _take_command(command: str, kind: CommandType, needs: Needs, values: Mapping
         for name in _IN_SHELL.findall(command):
             needs.take(name, required=False)
         return
+    if kind is CommandType.NOTEBOOK:
+        _take_notebook(command, needs)
+        return
     function = _function(command, needs) if kind is CommandType.PYTHON else None
     if kind is CommandType.PYTHON_LAMBDA:
         body = ast.parse(command.strip(), mode="eval").body
@@ -107,7 +113,33 @@ def _function(command: str, needs: Needs) -> _Function | None:
     return next((one for one in defined if one.name == name), None)
 
 
-def _calls(function: _Function, called: str) -> Iterator[str]:
+def _take_notebook(command: str, needs: Needs) -> None:
+    """Learn what the cells of a notebook of the project look at and set; those of its cell `parameters` have values."""
+    path = settings.current().root / command
+    try:
+        cells = json.loads(path.read_bytes())["cells"]
+        code = [(cell, "".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+        tagged = [text for cell, text in code if "parameters" in cell.get("metadata", {}).get("tags", ())]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return  # the step will say what is wrong with it
+    needs.files[str(path)] = None
+    for tree in _trees(tagged):
+        for one in ast.walk(tree):
+            if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
+                needs.take(one.id, required=False)
+    for tree in _trees(text for _, text in code):
+        for name in _calls(tree, "get_parameter"):
+            needs.take(name, required=False)
+        needs.know(_stored(tree))
+
+
+def _trees(texts: Iterable[str]) -> Iterator[ast.Module]:
+    for text in texts:
+        with contextlib.suppress(SyntaxError, ValueError):  # another language, or a line for the shell
+            yield ast.parse(text)
+
+
+def _calls(function: ast.AST, called: str) -> Iterator[str]:
     for one in ast.walk(function):
         if isinstance(one, ast.Call) and _name(one.func) == called and one.args:
             if isinstance(one.args[0], ast.Constant) and isinstance(one.args[0].value, str):
@@ -124,9 +156,14 @@ def _returned(function: _Function) -> Iterator[str]:
     for one in ast.walk(function):
         if isinstance(one, ast.Return):
             returned.append(one.value)
-        elif isinstance(one, ast.Call) and _name(one.func) == "store_parameter":
-            yield from (keyword.arg for keyword in one.keywords if keyword.arg is not None)
+    yield from _stored(function)
     for value in returned:
         for key in value.keys if isinstance(value, ast.Dict) else ():
             if isinstance(key, ast.Constant) and isinstance(key.value, str):
                 yield key.value
+
+
+def _stored(tree: ast.AST) -> Iterator[str]:
+    for one in ast.walk(tree):
+        if isinstance(one, ast.Call) and _name(one.func) == "store_parameter":
+            yield from (keyword.arg for keyword in one.keywords if keyword.arg is not None)
