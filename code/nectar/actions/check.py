@@ -10,8 +10,8 @@ from typing import Any
 
 from nectar import errors, settings
 from nectar.chain.finder import SUFFIX, find_chain
+from nectar.extensions import offered
 from nectar.pipeline import vocabulary
-from nectar.pipeline.finding import offered
 from nectar.pipeline.model import Dag, Pipeline
 from nectar.pipeline.reading import read_pipeline, read_variables
 from nectar.pipeline.services import read_services

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from nectar.errors import ParameterProblem
 from nectar.execution.bookkeeping import options_told
 from nectar.execution.choice import EXECUTORS, Options, check
 from nectar.execution.outcome import Event, Listener, Runner, RunResult
+from nectar.extensions import find
 from nectar.pipeline import catalog, run_log_stores
-from nectar.pipeline.finding import find, unknown_settings
 from nectar.pipeline.model import Pipeline, Service, Services
 from nectar.pipeline.names import module_of
 from nectar.pipeline.run_log_stores import RunLogStore, make_run_log_store
@@ -193,19 +193,33 @@ def _check(services: Services) -> None:
         except errors.OptionsInvalid as error:
             problems.append(ParameterProblem(name, error.message, error.hint))
         if service.type in known:
-            problems += unknown_settings(f"the {what} `{service.type}`", service.config, known[service.type])
+            problems += _unknown_settings(f"the {what} `{service.type}`", service.config, known[service.type])
     try:
         open_secrets(replace(settings.current(), secrets=secrets_settings(_given(services.secrets))))
     except errors.SettingsInvalid as error:
         problems.append(ParameterProblem("secrets", error.message, error.hint))
     executor = _given(services.executor)
     if executor.type in (LOCAL, *EXECUTORS):
-        problems += unknown_settings(f"the executor `{executor.type}`", executor.config, _OF_EXECUTORS)
+        problems += _unknown_settings(f"the executor `{executor.type}`", executor.config, _OF_EXECUTORS)
     if problems:
         raise errors.OptionsInvalid(
             "; ".join(one.message for one in problems),
             hint="; ".join(dict.fromkeys(one.hint for one in problems if one.hint)) or None,
         )
+
+
+def _unknown_settings(what: str, given: Mapping[str, Any], known: Iterable[str]) -> Sequence[ParameterProblem]:
+    """Return a problem for each setting of a service that it does not have."""
+    names = sorted(known)
+    return [
+        ParameterProblem(
+            f"{what}.config.{name}",
+            f"{what} has no setting `{name}`",
+            errors.did_you_mean(name, names) or (f"it has {', '.join(names)}" if names else "it has none"),
+        )
+        for name in given
+        if name not in names
+    ]
 
 
 def options_of(invocation: Invocation, options: Options) -> Options:

@@ -98,7 +98,7 @@ def _offered(name: str) -> MakeExecutor:
     Raises:
         OptionsInvalid: when none is called so, or what is called so cannot be imported.
     """
-    from nectar.pipeline.finding import find  # late: hardly a run needs them
+    from nectar.extensions import find  # late: hardly a run needs them
     from nectar.pipeline.vocabulary import GROUPS
 
     built_in: dict[str, MakeExecutor] = dict.fromkeys(EXECUTORS, InlineExecutor)  # for their names alone

@@ -194,7 +194,7 @@ def make_catalog(service: Service, around: Surroundings) -> Catalog:
     Raises:
         OptionsInvalid: when there is none of this type.
     """
-    from nectar.pipeline.finding import find
+    from nectar.extensions import find
 
     make: MakeCatalog = find(GROUPS["catalog"], "catalog", service.type, BUILT_IN)
     return make(service.config, around)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nectar import errors, settings
-from nectar.pipeline.finding import find
+from nectar.extensions import find
 from nectar.pipeline.model import Service
 from nectar.pipeline.vocabulary import GROUPS
 from nectar.runs import open_books

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from nectar.extensions import offered
 from nectar.pipeline import commands, vocabulary
 from nectar.pipeline.checks import Checks
 from nectar.pipeline.faults import Faults, quoted
-from nectar.pipeline.finding import offered
 from nectar.pipeline.flow import Edge, Flow, Stop
 from nectar.pipeline.model import CatalogWish, CommandType, Dag, Node, NodeType, Service, Services
 from nectar.pipeline.yaml_text import Part

@@ -6,10 +6,11 @@ import importlib
 import json
 import os
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 from nectar import errors, settings
+from nectar.errors import SettingsInvalid
+from nectar.extensions import find
 from nectar.redaction import known
 from nectar.secrets import base
 from nectar.settings import SecretsSettings, Settings
@@ -80,7 +81,7 @@ def opened(wanted: Settings) -> base.SecretStore:
         problems = base.faults(given.type, kind.options, given.config)
         if problems:
             listed = ", ".join(f"`{name}`" for name in kind.options) or "none"
-            raise errors.SettingsInvalid(
+            raise SettingsInvalid(
                 "the settings of secrets are not valid: " + "; ".join(problems),
                 hint=f"look at `[secrets]` of configuration/nectar.toml; the settings of `{given.type}` are {listed}",
             )
@@ -92,25 +93,10 @@ def _kind(given: SecretsSettings) -> Any:
     """Return the class of a store: one of ours, or one that an installed package offers."""
     if given.type in _KINDS:
         return _loaded(_KINDS[given.type])
-    others = {one.name: one for one in metadata.entry_points(group=GROUP)}
-    if given.type not in others:
-        names = [*_KINDS, *others]
-        listed = ", ".join(f"`{name}`" for name in names)
-        near = errors.did_you_mean(given.type, names)
-        raise errors.SettingsInvalid(
-            f"no secret store has the type `{given.type}`; there are {listed}",
-            hint=near or "a package may offer others by the entry point group `nectar.secrets`",
-        )
-    try:
-        kind = others[given.type].load()
-    except Exception as error:  # another's package: whatever its import raises
-        raise errors.SettingsInvalid(
-            f"the secret store `{given.type}` cannot be imported: {type(error).__name__}: {error}",
-            hint=f"look at the package that offers `{others[given.type].value}`",
-        ) from error
+    kind: Any = find(GROUP, "secret store", given.type, dict.fromkeys(_KINDS), SettingsInvalid)
     if not callable(kind) or not isinstance(getattr(kind, "options", None), Mapping):
-        raise errors.SettingsInvalid(
-            f"`{others[given.type].value}`, the secret store `{given.type}`, is no class with `options`",
+        raise SettingsInvalid(
+            f"the secret store `{given.type}` is no class with `options`",
             hint="`nectar.secrets.base.SecretStoreKind` says what one has",
         )
     return kind
