@@ -489,6 +489,26 @@ def test_two_patterns_are_both_put_and_what_is_unchanged_is_not_copied_again(ste
     assert (place / "a.csv").stat().st_mtime_ns < (place / "b.txt").stat().st_mtime_ns
 
 
+def test_a_file_that_a_step_gets_is_whole_for_those_that_read_it_meanwhile(steps):
+    """Two branches share the folder: one holds the file open, then the other gets it, then the first reads it."""
+    waiting = "exec 3< data/x; touch opened; until test -e got; do sleep 0.01; done; cat <&3 > read"
+    getting = "until test -e opened; do sleep 0.01; done"
+    branch = (
+        "{start_at: s, steps: {s: {type: task, command_type: shell, command: '%s', next: %s}, %s"
+        "done: {type: success}, bad: {type: fail}}}"
+    )
+    then = "g: {type: task, command_type: shell, command: 'touch got', catalog: {get: [x]}, next: done}, "
+    branches = f"{{A: {branch % (waiting, 'done', '')}, B: {branch % (getting, 'g', then)}}}"
+    text = pipeline(
+        "a: {type: task, command_type: shell, command: 'mkdir -p data; echo one > data/x', catalog: {put: [x]}}",
+        "b: {type: task, command_type: shell, command: 'echo mine > data/x'}",
+        f"par: {{type: parallel, next: success, branches: {branches}}}",
+    )
+    executed(steps, text, "--workers", "2")
+    assert (steps.root / "read").read_text() == "mine\n"
+    assert (steps.root / "data" / "x").read_text() == "one\n"
+
+
 def test_a_pattern_that_puts_nothing_is_named_in_the_steps_log(steps):
     log = executed(steps, pipeline("a: {type: task, command: steps.nothing, catalog: {put: ['*.none']}}"))
     assert log["status"] == "SUCCESS"

@@ -20,6 +20,7 @@ from nectar.recording.sealing import digest_of
 from nectar.stores import open_store
 
 DATA_FOLDER = "data"  #: to which patterns are relative, where a step does not say another
+_UNFINISHED = ".nectar-"  #: with which names of files begin that are not whole yet
 _IN_TARGET = "catalog"  #: the folder of a target in which a step's files lie
 
 
@@ -137,7 +138,11 @@ def files_below(folder: Path, patterns: Iterable[str]) -> Iterator[tuple[str, Pa
     root = os.path.realpath(folder)
     for place in sorted(folder.rglob("*")) if folder.is_dir() else ():
         name = place.relative_to(folder).as_posix()
-        if place.is_file() and any(fnmatchcase(name, pattern) for pattern in wanted):
+        if (
+            place.is_file()
+            and not place.name.startswith(_UNFINISHED)
+            and any(fnmatchcase(name, pattern) for pattern in wanted)
+        ):
             if os.path.realpath(place).startswith(root + os.sep):
                 yield name, place
 
@@ -172,20 +177,30 @@ def get_all(catalog: Catalog, folder: Path, pattern: str, known: Mapping[str, En
         )
     for entry in entries:
         destination = folder / entry.name
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            catalog.get(entry, destination)
-        except FileNotFoundError as error:
-            raise errors.NotInCatalog(
-                f"`{step}` gets `{entry.name}`, which is not in the catalog any more",
-                hint=f"it was at `{entry.path}` in `{entry.location}`; run the step that puts it again",
-            ) from error
-        if digest_of(str(destination))[1] != entry.sha256:
+        if not (destination.is_file() and digest_of(str(destination))[1] == entry.sha256):
+            _get_whole(catalog, entry, destination, step)
+    return entries
+
+
+def _get_whole(catalog: Catalog, entry: Entry, destination: Path, step: str) -> None:
+    """Get a file, at once: steps beside this one may read what lies there, in the folder that they share."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = destination.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+    try:
+        catalog.get(entry, unfinished)
+        if digest_of(str(unfinished))[1] != entry.sha256:
             raise errors.NotInCatalog(
                 f"`{step}` gets `{entry.name}`, which has other bytes than were put",
                 hint=f"somebody changed `{entry.path}` in `{entry.location}`; run the step that puts it again",
             )
-    return entries
+        os.replace(unfinished, destination)
+    except FileNotFoundError as error:
+        raise errors.NotInCatalog(
+            f"`{step}` gets `{entry.name}`, which is not in the catalog any more",
+            hint=f"it was at `{entry.path}` in `{entry.location}`; run the step that puts it again",
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def make_catalog(service: Service, around: Surroundings) -> Catalog:
