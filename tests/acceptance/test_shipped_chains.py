@@ -134,10 +134,55 @@ def test_the_topics_end_in_a_report(shipped):
     assert other_words.json["counts"]["run"] == 1
 
 
+AIRPORTS = "etl/airports_chain"
+
+
+def late(table):
+    """Return flights and late ones by airport, of the pipeline's table."""
+    return {row["airport"]: (int(row["flights"]), int(row["late"])) for row in csv.DictReader(table.splitlines())}
+
+
+def test_the_airports_are_a_pipeline_and_agree_with_the_flights(shipped, flights):
+    answer = shipped.nectar("run", AIRPORTS, "PipelineTask")
+    assert answer.code == 0, answer
+    assert json.loads(Path(answer.out.strip()).read_text()) == {"airports": ["EWR", "JFK", "LGA"], "worst": "EWR"}
+    files = {
+        name.rpartition("/catalog/")[2]: raw.decode() for name, raw in shipped.kept().items() if "/catalog/" in name
+    }
+    counted = late(files["airports.csv"])
+    assert sum(flown for flown, _ in counted.values()) == 336_776
+    [delays] = (Path(line) for line in flights.out.splitlines() if line.endswith("delays.csv"))
+    by_airline = csv.DictReader(delays.read_text().splitlines())
+    assert sum(late for _, late in counted.values()) == sum(int(row["late"]) for row in by_airline)
+    assert "336,776 flights. EWR was the worst." in files["report.md"]
+    again = shipped.nectar("run", "--workers", "2", AIRPORTS, "PipelineTask")
+    assert (again.code, again.out, "nothing to do" in again.err) == (0, answer.out, True)
+
+
+def test_the_airports_can_be_executed_as_a_run_of_their_own(shipped):
+    words = ("--file", f"chains/{AIRPORTS}.yaml", "--delay-minutes", "60", "--workers", "2")
+    answer = shipped.nectar("execute", *words)
+    assert answer.code == 0, answer
+    log = answer.json
+    assert log["parameters"]["worst"] == "EWR"
+    steps = log["steps"]
+    assert list(steps) == ["load", "airports", "results", "done"]
+    kept = shipped.root / ".catalog" / log["run_id"]
+    counted = late((kept / "airports.csv").read_text())
+    for airport, branch in zip(counted, steps["airports"]["branches"].values(), strict=True):
+        [count, _] = branch["steps"].values()
+        told = count["user_defined_metrics"]
+        assert (told["flights"], told["late"]) == counted[airport]
+    [write, _] = steps["results"]["branches"]["results.report"]["steps"].values()
+    assert 0 < write["user_defined_metrics"]["late_share"] < 0.25
+    assert "60 minutes late or more" in (kept / "report.md").read_text()
+
+
 def test_every_shipped_chain_is_listed_with_words_for_each_task(shipped):
     document = shipped.nectar("list", "--json").json
     chains = [chain for kind in document.values() for chain in kind["chains"]]
-    assert {"etl/flights_chain", "ds/topics_chain", "testchains/hello_luigiworld_chain"} <= {c["path"] for c in chains}
+    paths = {"etl/flights_chain", AIRPORTS, "ds/topics_chain", "testchains/hello_luigiworld_chain"}
+    assert paths <= {chain["path"] for chain in chains}
     assert not [one for kind in document.values() for one in kind["broken"]]
     for chain in chains:
         assert chain["description"]
