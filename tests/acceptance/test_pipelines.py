@@ -783,3 +783,77 @@ def test_the_fail_node_of_the_pipeline_fails(steps):
     steps.file("p.yaml", pipeline("b: {type: task, command: steps.broken}"))
     step(steps, "b", 1)
     assert "came to its fail node" in step(steps, "fail", 1)
+
+
+WITH_WAYS = """\
+dag:
+  start_at: first
+  steps:
+    first: {type: task, command: steps.chunks, next: par}
+    par:
+      type: parallel
+      next: success
+      on_failure: m
+      branches:
+        A:
+          start_at: s
+          steps:
+            s: {type: task, command: steps.broken, next: t}
+            t: {type: task, command: steps.nothing, next: done}
+            done: {type: success}
+            fail: {type: fail}
+    m:
+      type: map
+      iterate_on: chunks
+      iterate_as: chunk
+      next: success
+      on_failure: sub
+      branch:
+        start_at: s
+        steps:
+          s: {type: task, command: steps.not_b, next: t}
+          t: {type: task, command: steps.nothing, next: done}
+          done: {type: success}
+          fail: {type: fail}
+    sub:
+      type: dag
+      next: success
+      on_failure: last
+      dag_definition:
+        start_at: s
+        steps:
+          s: {type: task, command: steps.broken, next: done, on_failure: t}
+          t: {type: task, command: steps.broken, next: done}
+          done: {type: success}
+          fail: {type: fail}
+    last: {type: task, command: steps.nothing, next: success}
+    success: {type: success}
+    fail: {type: fail}
+"""
+
+
+def test_a_step_with_branches_has_failed_where_a_step_within_it_has_and_nothing_is_carried_out_again(steps):
+    own = "def not_b(chunk):\n    note(chunk)\n    if chunk == 'b':\n        raise ValueError(chunk)\n"
+    place = steps.root / "steps.py"
+    place.write_text(f"{place.read_text()}\n\n{own}")
+    steps.file("p.yaml", WITH_WAYS)
+    step(steps, "first")
+    step(steps, "par.A.s", 1)
+    assert "does not come to the step `par.A.t`" in step(steps, "par.A.t", 2)
+    for name, code in (("m.a.s", 0), ("m.a.t", 0), ("m.b.s", 1), ("m.c.s", 0), ("m.c.t", 0)):
+        step(steps, name, code)
+    for name, code in (("sub.s", 1), ("sub.t", 1), ("sub.fail", 1), ("last", 0)):
+        step(steps, name, code)
+    before = (steps.root / "notes").read_text()
+    step(steps, "success")
+    assert (steps.root / "notes").read_text() == before
+    assert sorted(before.split()) == ["a", "b", "c", "nothing", "nothing", "nothing"]
+
+
+def test_the_values_of_a_map_can_be_had_for_a_shell(steps):
+    steps.file("p.yaml", WITH_WAYS)
+    step(steps, "first")
+    step(steps, "par.A.s", 1)
+    words = ("execute", "--file", "p.yaml", "--run-id", "R")
+    assert steps.nectar(*words, "--items", "m", "--null").out == "a\0b\0c\0"
+    steps.nectar(*words, "--null").failed(2, "`--null` is for the values of a map step")

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nectar import errors
-from nectar.pipeline.model import Dag, NodeType, Pipeline
+from nectar.pipeline.model import Dag, Node, NodeType, Pipeline
 from nectar.pipeline.names import text_of
 from nectar.pipeline.tasks import NodeTask, after_failure, standing_before
-from nectar.pipeline.wiring import Stop, Way, Wirer, known_values
+from nectar.pipeline.wiring import Stop, Way, Wirer, known_values, ref_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,16 @@ def step_of(pipeline: Pipeline, wirer: Wirer, way: Way, name: str) -> Found:
         StepNotFound: when the pipeline has no such step, or the run has not come to it.
         StoreUnreachable: when the store cannot be read.
     """
-    found = _Search(wirer, name).in_dag(pipeline.dag, way)
+    search = _Search(wirer, name)
+    found = search.in_dag(pipeline.dag, way)
     if isinstance(found, Stop):
-        task = found.task
+        dag = found.node.branch
         walked = next((way for _, way in found.branches if way.walked), None)
-        if task is not None and walked is not None and walked.task is task:
-            return Found(_end_of(walked))
-        return Found(None if task is None else _once(task))
-    end = found.end.type if not found.place.names else None
-    return Found(_end_of(found) if found.walked and end is not NodeType.FAIL else None, end)
+        if found.node.type is NodeType.DAG and dag is not None and walked is not None:
+            return Found(search.gone(dag, walked).task())
+        return Found(None if found.task is None else _once(found.task))
+    end = found.end.type if not found.way.place.names else None
+    return Found(found.task() if found.way.walked and end is not NodeType.FAIL else None, end)
 
 
 def items_of(pipeline: Pipeline, wirer: Wirer, way: Way, name: str) -> list[str]:
@@ -69,11 +70,19 @@ def _once(task: NodeTask) -> NodeTask:
     return task
 
 
-def _end_of(way: Way) -> NodeTask:
-    """Return the task that walks a way, which has been gone: nothing of it is carried out again."""
-    assert way.task is not None
-    way.task.take(way.task.work, {})
-    return way.task
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """A DAG through which the run has gone."""
+
+    way: Way  #: as it would have been without failures
+    end: Node  #: that it came to
+    last: NodeTask | None  #: of the steps that were good
+
+    def task(self) -> NodeTask:
+        """Return the task that goes through it, and has nothing left to carry out."""
+        assert self.way.task is not None
+        self.way.task.take_end(self.end.type, None if self.last is None else ref_of(self.last))
+        return self.way.task
 
 
 class _Search:
@@ -82,9 +91,20 @@ class _Search:
     def __init__(self, wirer: Wirer, name: str) -> None:
         self._wirer, self._name = wirer, name
 
-    def in_dag(self, dag: Dag, way: Way) -> Stop | Way:
-        """Return the step on the way through a DAG, or the way itself where its end is meant."""
+    def gone(self, dag: Dag, way: Way) -> _Gone:
+        """Return how the run has gone through a DAG.
+
+        Raises:
+            StepNotFound: when it has not come to its end.
+        """
+        found = _Search(self._wirer, "").in_dag(dag, way, whole=True)
+        assert isinstance(found, _Gone)
+        return found
+
+    def in_dag(self, dag: Dag, way: Way, *, whole: bool = False) -> Stop | _Gone:
+        """Return the step on the way through a DAG, or how it was gone through where its end is meant."""
         stops, end = list(way.stops), way.end
+        last: NodeTask | None = None
         while stops:
             stop = stops.pop(0)
             here = stop.place.name
@@ -93,16 +113,17 @@ class _Search:
             if self._name.startswith(f"{here}."):
                 return self._within(stop)
             if stop.task is None or self._is_there(stop.task):
+                last = stop.task or last
                 continue
-            if not self._has_failed(stop.task):
+            if not self._has_failed(stop):
                 raise self._not_reached(here)
             other = self._wirer.way(dag, way.place, after_failure(stop), dag.after_failure(stop.node))
             stops, end = list(other.stops), other.end
-        if self._name == way.place.below(end.name).name:
-            return replace(way, end=end)
+        if whole or self._name == way.place.below(end.name).name:
+            return _Gone(way, end, last)
         raise self._absent(dag, way)
 
-    def _within(self, stop: Stop) -> Stop | Way:
+    def _within(self, stop: Stop) -> Stop | _Gone:
         for name, way in self._branches(stop):
             dotted = f"{stop.place.name}.{name}" if name else stop.place.name
             if self._name.startswith(f"{dotted}."):
@@ -122,14 +143,24 @@ class _Search:
         address = task.target_address()
         return address in task.target_store().present([address])
 
-    def _has_failed(self, task: NodeTask) -> bool:
-        """Say whether a step was tried, or what it joins was: then it has failed, since it is not there."""
-        address = task.target_address()
-        if address.key in task.target_store().tried(address.prefix):
+    def _has_failed(self, stop: Stop) -> bool:
+        """Say whether a step that is not there was tried, or something within it was that it cannot do without."""
+        assert stop.task is not None
+        if self._was_tried(stop.task):
             return True
-        work = task.work
-        required = task.requires().values() if work.ends is not None or work.dag is not None else ()
-        return any(not self._is_there(one) and self._has_failed(one) for one in required)
+        return stop.node.type is not NodeType.TASK and any(self._is_missing(way) for _, way in self._branches(stop))
+
+    def _is_missing(self, way: Way) -> bool:
+        """Say whether a DAG within a step has failed."""
+        if way.task is None or self._is_there(way.task):
+            return False
+        missing = (one for one in way.stops if one.task is not None and not self._is_there(one.task))
+        first = next(missing, None)
+        return self._was_tried(way.task) or (first is not None and self._has_failed(first))
+
+    def _was_tried(self, task: NodeTask) -> bool:
+        address = task.target_address()
+        return address.key in task.target_store().tried(address.prefix)
 
     def _not_reached(self, before: str) -> errors.StepNotFound:
         return errors.StepNotFound(

@@ -30,6 +30,7 @@ class Asked:
     use_cached: str | None
     step: str | None
     items: str | None
+    null: bool  #: the values of `items` are not JSON, and each ends with a NUL
 
     @property
     def of_pipelines(self) -> Mapping[str, object]:
@@ -42,6 +43,7 @@ class Asked:
             "--use-cached": self.use_cached,
             "--step": self.step,
             "--items": self.items,
+            "--null": self.null or None,
         }
         return {option: value for option, value in given.items() if value is not None}
 
@@ -69,6 +71,7 @@ def _path(*names: str, what: str) -> Callable[..., Callable[..., int]]:
 @click.option("--use-cached", metavar="RUN", help="Repeat a run; what succeeded in it and is unchanged is kept.")
 @click.option("--step", metavar="NAME", help="One step of the run `--run-id` alone, such as `par.A.s`.")
 @click.option("--items", metavar="NAME", help="Print the values of the map step NAME of the run `--run-id`, as JSON.")
+@click.option("--null", is_flag=True, help="Print the values of `--items` as they are, a NUL byte after each.")
 @click.option("--log-level", type=click.Choice(_LEVELS, case_sensitive=False), help="What of the log is shown.")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--PARAMETER VALUE]...")
 def execute(wish: Wish, log_level: str | None, path: Path | None, **given: object) -> int:

@@ -37,8 +37,9 @@ def execute_pipeline(wish: Wish, asked: Asked) -> int:
     """Carry a pipeline out, or one step of it, or say what would be done; return the exit code."""
     invocation = _invocation(wish, asked)
     if asked.items is not None:
-        items = items_of(invocation.pipeline, invocation.wirer, invocation.way, asked.items)
-        click.echo(json.dumps(items, ensure_ascii=False))
+        found = items_of(invocation.pipeline, invocation.wirer, invocation.way, asked.items)
+        text = "".join(f"{one}\0" for one in found) if asked.null else json.dumps(found, ensure_ascii=False) + "\n"
+        click.echo(text, nl=False)
         return int(ExitCode.OK)
     if asked.step is not None:
         return _carry_out_step(wish, asked, asked.step, invocation)
@@ -70,6 +71,8 @@ def _invocation(wish: Wish, asked: Asked) -> pipelines.Invocation:
     from nectar.pipeline.model import Services
 
     one = asked.step or asked.items
+    if asked.null and asked.items is None:
+        raise errors.UsageError("`--null` is for the values of a map step", hint="add `--items NAME`")
     if one is not None and (asked.run_id is None or asked.use_cached is not None or (asked.step and asked.items)):
         hint = "one of `--step` and `--items`, with `--run-id` of the run that it is of"
         raise errors.UsageError(f"`{one}` is a step of no run that is named", hint=hint)

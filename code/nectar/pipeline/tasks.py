@@ -49,6 +49,7 @@ class NodeTask(Task):
 
     _work: Work | None = None
     _required: Mapping[str, NodeTask] | None = None
+    _end_gone: tuple[NodeType, Ref | None] | None = None  #: to which end of its DAG another engine came, and after what
 
     def __repr__(self) -> str:
         return f"{self.family_name.rpartition('.')[0]}.{self.name}"
@@ -60,6 +61,10 @@ class NodeTask(Task):
     def take(self, work: Work, required: Mapping[str, NodeTask]) -> None:
         """Learn what it is to do, and on which tasks it stands."""
         self._work, self._required = work, required
+
+    def take_end(self, end: NodeType, last: Ref | None) -> None:
+        """Learn that another engine has gone through its DAG: to which end, and after which step that was good."""
+        self._end_gone = (end, last)
 
     @property
     def work(self) -> Work:
@@ -99,6 +104,8 @@ class NodeTask(Task):
 
     def requires(self) -> dict[str, NodeTask]:
         """Return what it stands on: the step before it, the ends of branches, or the last step of its DAG."""
+        if self._end_gone is not None:
+            return {}
         if self._required is not None:
             return dict(self._required)
         if self._work is None:
@@ -213,16 +220,25 @@ class NodeTask(Task):
     def _walk(self) -> Generator[Any, Any, None]:
         """Go from step to step, and where one has failed, on to where the DAG says."""
         work = self.work
+        if self._end_gone is not None:
+            end, ref = self._end_gone
+            self._came_to(end, ref)
+            return
         wirer = Wirer(work.wiring)
         way = self._way(wirer)
         while (failed := self._first_missing(way)) is not None:
             way = self._after_failure(wirer, failed)
             if way.task is not None:
                 yield way.task
-        if way.end.type is NodeType.FAIL:
+        self._came_to(way.end.type, way.after.ref if way.task is None else ref_of(way.task))
+
+    def _came_to(self, end: NodeType, last: Ref | None) -> None:
+        """Write down how things stand after the last step of a DAG."""
+        if end is NodeType.FAIL:
             raise errors.PipelineFailed(f"`{self!r}` came to its fail node", hint="the logs of what failed tell why")
-        last = [] if way.task is None else [ref_of(way.task).address]
-        self._end(standing_before(work).joined(read_standings(self.target_store(), last)))
+        before = self.work.before
+        found = [] if last is None or (before is not None and last == before.ref) else [last.address]
+        self._end(standing_before(self.work).joined(read_standings(self.target_store(), found)))
 
     def _first_missing(self, way: Way) -> Stop | None:
         """Return the first step on a way that is not complete, None where all are."""
