@@ -11,6 +11,7 @@ from nectar.cli import console
 from nectar.cli.words import CONTEXT, TaskCommand, asks_for_help
 
 _TARGETS = ("bash", "argo", "step-functions", "airflow")
+_FILE = click.Path(path_type=Path)
 
 
 @click.command(cls=TaskCommand, context_settings=CONTEXT)
@@ -18,21 +19,38 @@ _TARGETS = ("bash", "argo", "step-functions", "airflow")
 @click.option(
     "--out", "-o", "out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write a file there."
 )
-@click.argument("chain", metavar="CHAIN")
-@click.argument("task", metavar="TASK")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--PARAMETER VALUE]...")
-def render(to: str, out: Path | None, chain: str, task: str, words: tuple[str, ...]) -> None:
-    """Write TASK and all that it needs for another engine, which then makes it task by task.
+@click.option("--config-file", "-c", "config", type=_FILE, metavar="FILE", help="Services of a pipeline.")
+@click.option("--var-file", "-v", "variables", type=_FILE, metavar="FILE", help="Values for `${name}` in a pipeline.")
+@click.option("--parameters-file", "-p", "parameters", type=_FILE, metavar="FILE", help="Parameters of a pipeline.")
+@click.argument(
+    "words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CHAIN TASK|FILE [--PARAMETER VALUE]..."
+)
+def render(
+    to: str,
+    out: Path | None,
+    config: Path | None,
+    variables: Path | None,
+    parameters: Path | None,
+    words: tuple[str, ...],
+) -> None:
+    """Write TASK and all that it needs, or the pipeline in FILE, for another engine, which then carries it out.
 
-    Each node runs the ordinary command, and makes one task in the store that the settings name. It is printed, or
-    written to a file in DIR, whose name is printed.
+    Each node runs the ordinary command, and makes one task or one step in the store that the settings name. What is
+    written is printed, or goes into a file in DIR, whose name is printed.
     """
-    from nectar.actions.render import render as make
+    from nectar.actions.render import SUFFIXES, Files, render_file
+    from nectar.actions.render import render as render_chain
 
     current = settings.current()
-    if asks_for_help(current, chain, task, words):
+    files = Files(config, variables, parameters)
+    if words[0].endswith(SUFFIXES):
+        made = render_file(current, to, Path(words[0]), words[1:], files)
+    elif files != Files():
+        raise errors.UsageError("only a pipeline has such files", hint="name its file: `nectar render ... p.yaml`")
+    elif len(words) > 1 and asks_for_help(current, words[0], words[1], words[2:]):
         return
-    made = make(current, to, (chain, task, *words))
+    else:
+        made = render_chain(current, to, words)
     for text in made.warnings:
         console.line(("warning: ", "odd"), text, err=True)
     if out is None:

@@ -10,13 +10,13 @@ import os
 import subprocess
 from datetime import datetime, timedelta
 
-from airflow.exceptions import AirflowException, AirflowFailException
-
-try:
-    from airflow.sdk import DAG, task  # Airflow 3
+try:  # Airflow 3
+    from airflow.sdk import DAG, task
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
 except ImportError:
     from airflow import DAG
     from airflow.decorators import task
+    from airflow.exceptions import AirflowException, AirflowFailException
 """
 
 _RUN = f"""\
@@ -33,7 +33,7 @@ def run(words):
         raise AirflowFailException(f"nectar ended with {{made.returncode}}")  # not tried again
 """
 
-_OPTIONS = f"""\
+OPTIONS = f"""\
 OPTIONS = {{
     "start_date": datetime(2000, 1, 1),
     "catchup": False,
@@ -66,22 +66,22 @@ with DAG(NAME, description=TITLE, schedule=None, **OPTIONS):
 
 def chain(work: ChainWork) -> str:
     """Return the source of a DAG that makes each node of a chain's graph."""
-    words = "".join(f"    {_source(word)},\n" for word in work.words)
+    words = "".join(f"    {source(word)},\n" for word in work.words)
     nodes = "".join(
-        f"    ({_source(node.name)}, {_source(node.title)}, {_source(node.select)}, {list(node.needs)!r}, "
+        f"    ({source(node.name)}, {source(node.title)}, {source(node.select)}, {list(node.needs)!r}, "
         f"{max(1, 1 + node.priority)}),\n"
         for node in work.nodes
     )
     parts = (
         f"{comments((work.title, *work.warnings))}\n{_IMPORTS}\n"
-        f"NAME = {_source(work.name)}\nTITLE = {_source(work.title)}\nWORDS = [\n{words}]\n"
-        f"# name, task, selection, names of what it needs, priority\nNODES = [\n{nodes}]\n{_OPTIONS}",
+        f"NAME = {source(work.name)}\nTITLE = {source(work.title)}\nWORDS = [\n{words}]\n"
+        f"# name, task, selection, names of what it needs, priority\nNODES = [\n{nodes}]\n{OPTIONS}",
         _RUN,
         _CHAIN,
     )
     return "\n\n".join(parts)
 
 
-def _source(text: str) -> str:
+def source(text: str) -> str:
     """Return a text as Python source, in ASCII."""
     return ascii(text)

@@ -49,24 +49,32 @@ def workflow(name: str, title: str, spec: Document) -> Document:
     return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": metadata, "spec": spec}
 
 
-def container(words: list[str]) -> Document:
-    """Return the part of a template that runs the command once; it is tried again where the store could not be reached.
+def container(
+    words: list[str], *, attempts: int = 1, image: str | None = None, resources: Document | None = None
+) -> Document:
+    """Return the part of a template that runs the command once.
 
-    The project is in the image. Credentials and settings may come from a secret `nectar`, if there is one.
+    With more than one attempt it is tried again whatever it was, otherwise only where the store could not be reached or
+    the pod was lost. The project is in the image. Credentials and settings may come from a secret `nectar`, if there is
+    one.
     """
+    again: Document = {
+        "limit": str(TRIES_MORE),
+        "retryPolicy": "Always",
+        "expression": f"lastRetry.exitCode == '{STORE_FAILED}' || lastRetry.status == 'Error'",
+        "backoff": {"duration": f"{PAUSE_S}s", "factor": "2"},
+    }
+    if attempts > 1:
+        again = {"limit": str(attempts - 1), "retryPolicy": "Always"}
     return {
-        "retryStrategy": {
-            "limit": str(TRIES_MORE),
-            "retryPolicy": "Always",
-            "expression": f"lastRetry.exitCode == '{STORE_FAILED}' || lastRetry.status == 'Error'",
-            "backoff": {"duration": f"{PAUSE_S}s", "factor": "2"},
-        },
+        "retryStrategy": again,
         "container": {
-            "image": "{{workflow.parameters.image}}",
+            "image": image if image is not None else "{{workflow.parameters.image}}",
             "command": ["nectar"],
             "args": words,
             "env": [{"name": _OPEN, "value": "{"}],
             "envFrom": [{"secretRef": {"name": "nectar", "optional": True}}],
+            **({"resources": resources} if resources is not None else {}),
         },
     }
 

@@ -14,7 +14,9 @@ from nectar.export.work import PAUSE_S, TRIES_MORE, ChainWork, Node
 LIMIT = 1_000_000  #: bytes of a definition: AWS takes 1 MiB
 MOST_NODES = 3000  #: a history has at most 25,000 events, and a node makes about eight
 MESSAGE_LIMIT = 250_000  #: bytes of a message: a state's input and SQS take 256 KiB
-STORE_FAILED_ERROR = "Nectar.StoreUnreachable"  #: what a worker calls the exit code 5
+STORE_FAILED_ERROR = "Nectar.StoreUnreachable"  #: what a reader of the queue calls the exit code 5
+MADE, FAILED = "made", "failed"  #: how a branch has ended
+TASK_FAILED_ERROR = "Nectar.TaskFailed"  #: what it calls all others
 
 State = dict[str, Any]
 
@@ -47,24 +49,21 @@ def chain(work: ChainWork) -> str:
     return text + "\n"
 
 
-def message(words: Iterable[Any], **more: Any) -> State:
+def message(words: Iterable[str], *, queue: str | None = None, attempts: int = 1, **more: Any) -> State:
     """Return the part of a state that has the command run with these words, and waits for how it ends.
 
-    The queue is named in the input of the execution.
+    The queue is named in the input of the execution, or here. With more than one attempt a node that fails is tried
+    again, whatever it was; otherwise only one whose store could not be reached.
     """
-    body = {"token.$": "$$.Task.Token", "words": list(words), **more}
+    place = {"QueueUrl": queue} if queue is not None else {"QueueUrl.$": "$$.Execution.Input.queue"}
+    again = {"ErrorEquals": [STORE_FAILED_ERROR], "IntervalSeconds": PAUSE_S, "BackoffRate": 2.0}
+    if attempts > 1:
+        again = {"ErrorEquals": [STORE_FAILED_ERROR, TASK_FAILED_ERROR], "IntervalSeconds": 1, "BackoffRate": 1.0}
     return {
         "Type": "Task",
         "Resource": "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
-        "Parameters": {"QueueUrl.$": "$$.Execution.Input.queue", "MessageBody": body},
-        "Retry": [
-            {
-                "ErrorEquals": [STORE_FAILED_ERROR],
-                "IntervalSeconds": PAUSE_S,
-                "BackoffRate": 2.0,
-                "MaxAttempts": TRIES_MORE,
-            }
-        ],
+        "Parameters": {**place, "MessageBody": {"token.$": "$$.Task.Token", "words": list(words), **more}},
+        "Retry": [{**again, "MaxAttempts": attempts - 1 if attempts > 1 else TRIES_MORE}],
     }
 
 
@@ -82,20 +81,33 @@ def _branch(work: ChainWork, node: Node) -> State:
     good, bad = f"{node.name} made", f"{node.name} failed"
     states = {
         node.name: {**_task(work, node), "Catch": caught(bad), "Next": good},
-        good: {"Type": "Pass", "Result": {"made": True}, "End": True},
-        bad: {"Type": "Pass", "Result": {"made": False}, "End": True},
+        good: {"Type": "Pass", "Result": MADE, "End": True},
+        bad: {"Type": "Pass", "Result": FAILED, "End": True},
     }
     return {"StartAt": node.name, "States": states}
 
 
 def _ends(work: ChainWork, nodes: list[Node], number: int) -> dict[str, State]:
-    name = _level(number)
-    choices = [{"Variable": f"$[{one}].made", "BooleanEquals": False} for one in range(len(nodes))]
+    branches = [_branch(work, node) for node in nodes]
+    asked = "all ends"
     return {
-        name: {"Type": "Parallel", "Branches": [_branch(work, node) for node in nodes], "Next": "all made?"},
-        "all made?": {"Type": "Choice", "Choices": [{"Or": choices, "Next": "not all made"}], "Default": "all made"},
+        _level(number): {"Type": "Parallel", "Branches": branches, "ResultPath": "$.outcomes", "Next": asked},
+        **decide(asked, "all made?", "all made", "not all made"),
         "all made": {"Type": "Succeed"},
-        "not all made": {"Type": "Fail", "Error": "Nectar.TaskFailed", "Cause": "a task that was asked for failed"},
+        "not all made": {"Type": "Fail", "Error": TASK_FAILED_ERROR, "Cause": "a task that was asked for failed"},
+    }
+
+
+def decide(asked: str, decided: str, good: str, bad: str) -> dict[str, State]:
+    """Return the states that look at how branches have ended, and lead on; `asked` is the first of them.
+
+    The outcomes are in `$.outcomes`, each `MADE` or `FAILED`.
+    """
+    found = {"failed.$": f"States.ArrayContains($.outcomes, '{FAILED}')"}
+    choice = {"Variable": "$.ended.failed", "BooleanEquals": True, "Next": bad}
+    return {
+        asked: {"Type": "Pass", "Parameters": found, "ResultPath": "$.ended", "Next": decided},
+        decided: {"Type": "Choice", "Choices": [choice], "Default": good},
     }
 
 

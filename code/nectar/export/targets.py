@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nectar import errors
-from nectar.export import airflow, argo, bash, step_functions
+from nectar.export import (
+    airflow,
+    airflow_pipeline,
+    argo,
+    argo_pipeline,
+    bash,
+    bash_pipeline,
+    step_functions,
+    step_functions_pipeline,
+)
+from nectar.export.pipeline_work import PipelineWork, count_steps
 from nectar.export.work import ChainWork, Rendered
 
 
@@ -17,6 +27,7 @@ class Target:
     name: str
     suffix: str  #: what follows the name of what is rendered
     chain: Callable[[ChainWork], str]
+    pipeline: Callable[[PipelineWork], tuple[str, tuple[str, ...]]]  #: returns what to warn of, too
     elsewhere: bool = True  #: nodes run on other machines than this, as far as anybody knows
     most_bytes: int | None = None
     most_nodes: int | None = None
@@ -26,17 +37,18 @@ class Target:
 TARGETS = {
     one.name: one
     for one in (
-        Target("bash", ".sh", bash.chain, elsewhere=False),
-        Target("argo", ".argo.yaml", argo.chain, most_bytes=argo.LIMIT),
+        Target("bash", ".sh", bash.chain, bash_pipeline.pipeline, elsewhere=False),
+        Target("argo", ".argo.yaml", argo.chain, argo_pipeline.pipeline, most_bytes=argo.LIMIT),
         Target(
             "step-functions",
             ".asl.json",
             step_functions.chain,
+            step_functions_pipeline.pipeline,
             most_bytes=step_functions.LIMIT,
             most_nodes=step_functions.MOST_NODES,
             most_bytes_a_node=step_functions.MESSAGE_LIMIT,
         ),
-        Target("airflow", "_dag.py", airflow.chain),
+        Target("airflow", "_dag.py", airflow.chain, airflow_pipeline.pipeline),
     )
 }
 
@@ -56,8 +68,23 @@ def render_chain(work: ChainWork, target: Target) -> Rendered:
         )
     text = target.chain(work)
     check_size(target, text, len(work.nodes))
-    file_name = work.name.replace("-", "_") if target.suffix.endswith(".py") else work.name
-    return Rendered(f"{file_name}{target.suffix}", text, len(work.nodes), work.warnings)
+    return Rendered(_file_name(target, work.name), text, len(work.nodes), work.warnings)
+
+
+def render_pipeline(work: PipelineWork, target: Target) -> Rendered:
+    """Return a pipeline for an engine.
+
+    Raises:
+        NotRenderable: with everything in it that the engine does not know, or when it is too large.
+    """
+    text, warnings = target.pipeline(work)
+    count = count_steps(work.dag)
+    check_size(target, text, count)
+    return Rendered(_file_name(target, work.name), text, count, warnings)
+
+
+def _file_name(target: Target, name: str) -> str:
+    return f"{name.replace('-', '_') if target.suffix.endswith('.py') else name}{target.suffix}"
 
 
 def check_size(target: Target, text: str, nodes: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ways
 from days import ALL, ASKED, CHAIN, ODD, WITHOUT_DAY_2
 
 pytestmark = pytest.mark.stress
@@ -44,7 +45,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str,
     got = subprocess.run([python, "-m", "pip", "install", "-q", "apache-airflow>=2.9"], capture_output=True, text=True)
     if got.returncode:
         pytest.skip(f"Airflow cannot be installed here: {got.stderr[-300:]}")
-    own = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__CORE__DAGS_FOLDER": str(home)}
+    own = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     kept = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([python.with_name("airflow"), "db", "migrate"], env={**kept, **own}, check=True, capture_output=True)
 
@@ -57,7 +58,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str,
         found = os.environ.get("PYTHONPATH", "")
         command = project.file("command", f'#!/bin/sh\nPYTHONPATH={found} exec {COMMAND} "$@"\n')
         command.chmod(0o755)
-        environment = project.environment(**own, NECTAR=str(command), PYTHONPATH="")
+        environment = project.environment(
+            **own, AIRFLOW__CORE__DAGS_FOLDER=str(folder), NECTAR=str(command), PYTHONPATH=""
+        )
         words = [python, "-c", PROGRAM, folder, answer, json.dumps(conf)]
         done = subprocess.run(words, cwd=project.root, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
         assert answer.exists(), done.stdout[-3000:] + done.stderr[-3000:]
@@ -84,3 +87,20 @@ def test_airflow_goes_on_with_what_a_failure_does_not_stop_and_fails(project, ai
     assert told["tasks"]["load-task-day-2"] == ["failed"]
     assert told["tasks"]["report-task"] == ["upstream_failed"]
     assert sorted(project.noted()) == WITHOUT_DAY_2
+
+
+def test_airflow_takes_the_ways_of_a_pipeline(project, airflow):
+    project.file("steps.py", ways.STEPS)
+    file = project.file("every_way.yaml", ways.PIPELINE)
+    told = airflow(project, project.render("airflow", str(file), "--x", "4"), x="3")
+    assert told["state"] == "success", told
+    assert told["tasks"]["bad"] == ["failed"] and told["tasks"]["m2.each.t2"].count("skipped") == 1
+    assert sorted(project.noted()) == ways.ALL
+
+
+def test_airflow_fails_where_the_pipeline_comes_to_its_fail_node(project, airflow):
+    project.file("steps.py", ways.STEPS)
+    project.file("fails", "")
+    told = airflow(project, project.render("airflow", str(project.file("every_way.yaml", ways.PIPELINE)), "--x", "3"))
+    assert told["state"] == "failed" and told["tasks"]["end"] == ["failed"]
+    assert sorted(project.noted()) == ways.ALL
