@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nectar import errors
 from nectar.runs import RunStore, open_books
 from nectar.service.importers import Importers
 from nectar.service.supervisor import Supervisor
@@ -28,6 +29,15 @@ class Service:
     def start(self) -> None:
         """Begin to carry out what waits in the queue."""
         self.supervisor.start()
+
+    def check_open(self) -> None:
+        """Make sure that runs are still taken.
+
+        Raises:
+            ServerBusy: when the server is about to end.
+        """
+        if self.supervisor.draining:
+            raise errors.ServerBusy("the server is about to end, and takes no more runs", hint="ask the next one")
 
     def close(self) -> None:
         """End everything but the runs that are at work."""

@@ -97,8 +97,7 @@ def _run(service: Service, chain: ChainName, task: str) -> Response:
             "the idempotency key cannot be one", hint=f"use 1 to {_LONGEST_KEY} characters that can be printed"
         )
     params, select = values.parameters(), values.selection()
-    if service.supervisor.draining:
-        raise errors.ServerBusy("the server is about to end, and takes no more runs", hint="ask the next one")
+    service.check_open()
     submitted = submit(
         service.books,
         service.importers,

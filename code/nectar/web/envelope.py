@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, g, jsonify
+from flask import Response, g, jsonify, url_for
 
 from nectar import errors
+from nectar.runs import Run
 
 SUCCESS = "success"
 
@@ -46,16 +47,26 @@ def refused(
     errors: list[dict[str, Any]] | None = None,
 ) -> Response:
     """Return an answer that tells what is wrong with a request."""
-    document = {
+    told = fault(status, message, code, hint, request_id=g.get("request_id"))
+    response = jsonify(told | {"field": field, "errors": errors or []})
+    response.status_code = status
+    return response
+
+
+def fault(status: int, message: str, code: str, hint: str | None, *, request_id: str | None) -> dict[str, Any]:
+    """Return what tells that something is wrong with a request, as a JSON value."""
+    return {
         "data": None,
         "message": message,
         "status": status,
         "code": code,
         "hint": hint,
-        "field": field,
-        "errors": errors or [],
-        "request_id": g.get("request_id"),
+        "field": None,
+        "errors": [],
+        "request_id": request_id,
     }
-    response = jsonify(document)
-    response.status_code = status
-    return response
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    """Return a run as a JSON value, with the address at which it is told of."""
+    return run.to_json() | {"url": url_for("runs.one", run_id=run.id, _external=True)}

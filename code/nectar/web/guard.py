@@ -104,7 +104,6 @@ def _check_token(service: Service) -> None:
             "the request has no valid token" if given else "the request has no token",
             hint="send the header `Authorization: Bearer TOKEN`; `nectar token create NAME` makes one",
         )
-    g.token = token.name
     if request.method not in _SAFE and RUN not in token.scopes:
         raise errors.Forbidden(
             f"the token `{token.name}` may only read", hint="`nectar token create NAME --scope run` makes one that may"

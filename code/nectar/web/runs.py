@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from flask import Blueprint, Response, g, request, url_for
+from flask import Blueprint, Response, request, url_for
 
 from nectar import errors
 from nectar.actions.following import logs_of
@@ -18,11 +18,11 @@ from nectar.actions.logs import Logs
 from nectar.address import Address, is_key
 from nectar.chain.finder import ChainName
 from nectar.records import utc_now
-from nectar.runs import Filter, Run, RunState, Step
+from nectar.runs import Filter, RunState, Step
 from nectar.service.submission import submit_again
 from nectar.service.whole import Service
 from nectar.web import values
-from nectar.web.envelope import answer
+from nectar.web.envelope import answer, run_document
 
 STREAMS = 8  #: at the same time; each occupies a thread of the server
 STREAM_S = 30.0  #: seconds after which a stream ends, to be resumed by the client
@@ -43,14 +43,14 @@ def blueprint(service: Service) -> Blueprint:
         given = values.options((*_FILTERS, "limit", "page"))
         size = values.number(given, "limit", 50, least=1, most=1000)
         page = books.list(_filter(given), size, given.get("page"))
-        return answer({"runs": [_run(one) for one in page.rows], "next_page": page.next})
+        return answer({"runs": [run_document(one) for one in page.rows], "next_page": page.next})
 
     @routes.get("/api/runs/<run_id>")
     def one(run_id: str) -> Response:
         values.options(())
         told = tell(books, books.run(run_id).id)
         steps = [step.to_json() for step in told.steps]
-        return answer(_run(told.run) | {"steps": steps, "attempts": [one.to_json() for one in told.attempts]})
+        return answer(run_document(told.run) | {"steps": steps, "attempts": [one.to_json() for one in told.attempts]})
 
     @routes.get("/api/runs/<run_id>/events")
     def events(run_id: str) -> Response:
@@ -88,24 +88,19 @@ def blueprint(service: Service) -> Blueprint:
         told = "it was canceled before it began" if waiting else None
         run = books.advance(run_id, RunState.CANCELED if waiting else RunState.CANCELING, at=utc_now(), error=told)
         service.supervisor.wake()
-        return answer(_run(run))
+        return answer(run_document(run))
 
     @routes.post("/api/runs/<run_id>/rerun")
     def rerun(run_id: str) -> Response:
         values.options(())
         failed = values.yes_or_no(values.body(("failed",)), "failed")
-        if service.supervisor.draining:
-            raise errors.ServerBusy("the server is about to end, and takes no more runs", hint="ask the next one")
+        service.check_open()
         told = tell(books, books.run(run_id).id)
         run = submit_again(books, told, failed=failed, most_waiting=service.settings.serve.waiting)
         service.supervisor.wake()
-        return answer(_run(run))
+        return answer(run_document(run))
 
     return routes
-
-
-def _run(run: Run) -> dict[str, Any]:
-    return run.to_json() | {"url": url_for("runs.one", run_id=run.id, _external=True)}
 
 
 def _filter(given: dict[str, str]) -> Filter:
@@ -118,15 +113,11 @@ def _filter(given: dict[str, str]) -> Filter:
     tags = {}
     wanted = request.args.getlist("tag")
     if len(wanted) > MOST_TAGS:
-        message = f"{len(wanted)} tags are too many"
-        problem = errors.ParameterProblem("tag", message, f"give up to {MOST_TAGS}")
-        raise errors.InvalidParameters(message, problems=[problem], hint=problem.hint)
+        values.refuse("tag", f"{len(wanted)} tags are too many", f"give up to {MOST_TAGS}")
     for text in wanted:
         name, colon, value = text.partition(":")
         if not (name and colon):
-            message = f"`{text[:100]}` is no tag"
-            problem = errors.ParameterProblem("tag", message, "give it as NAME:VALUE")
-            raise errors.InvalidParameters(message, problems=[problem], hint="give it as NAME:VALUE")
+            values.refuse("tag", f"`{text[:100]}` is no tag", "give it as NAME:VALUE")
         tags[name] = value
     return Filter(
         states=_states(given.get("state")),
@@ -148,8 +139,7 @@ def _states(text: str | None) -> tuple[RunState, ...]:
     unknown = [word for word in wanted if word not in known]
     if unknown:
         hint = errors.did_you_mean(unknown[0], known) or "there is " + ", ".join(f"`{name}`" for name in known)
-        message = f"no run is ever `{unknown[0][:100]}`"
-        raise errors.InvalidParameters(message, problems=[errors.ParameterProblem("state", message, hint)], hint=hint)
+        values.refuse("state", f"no run is ever `{unknown[0][:100]}`", hint)
     return tuple(known[word] for word in wanted)
 
 
@@ -204,7 +194,6 @@ def _stream(service: Service, places: threading.BoundedSemaphore, run_id: str, a
     response = Response(_events(service, run_id, after), mimetype="text/event-stream")
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(places.release)
-    g.streamed = True
     return response
 
 

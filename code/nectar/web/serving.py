@@ -25,6 +25,7 @@ from waitress.task import ErrorTask
 from nectar import errors
 from nectar.service.whole import Service
 from nectar.web.app import BODY_LIMIT, make_app
+from nectar.web.envelope import fault
 from nectar.web.guard import HEADERS
 
 THREADS = 16  #: that answer requests; half of them may be taken by streams of events
@@ -69,21 +70,12 @@ class _Refusal(ErrorTask):  # type: ignore[misc]
     """The answer to what is no request, or too large for one, in the shape of all answers."""
 
     def execute(self) -> None:
-        fault = self.request.error
+        refused = self.request.error
         request_id = secrets.token_hex(8)
-        code, hint = _REFUSED.get(fault.code, ("internal", None))
-        document = {
-            "data": None,
-            "message": str(fault.reason).lower(),
-            "status": fault.code,
-            "code": code,
-            "hint": hint,
-            "field": None,
-            "errors": [],
-            "request_id": request_id,
-        }
+        code, hint = _REFUSED.get(refused.code, ("internal", None))
+        document = fault(refused.code, str(refused.reason).lower(), code, hint, request_id=request_id)
         body = json.dumps(document).encode("ascii")
-        self.status = f"{fault.code} {fault.reason}"
+        self.status = f"{refused.code} {refused.reason}"
         named = {**HEADERS, "Content-Type": "application/json", "X-Request-Id": request_id}
         self.response_headers += list(named.items())
         self.set_close_on_finish()

@@ -16,9 +16,9 @@ from nectar.address import Address
 from nectar.previews import preview as look
 from nectar.records import PARAMS_NAME, RECORD_NAME, STDERR_NAME, STDOUT_NAME
 from nectar.service.whole import Service
-from nectar.stores import Reader, State, stores_to_ask
+from nectar.stores import Inspection, Reader, State, stores_to_ask
 from nectar.web import values
-from nectar.web.envelope import answer
+from nectar.web.envelope import answer, run_document
 
 ROWS = 20  #: of a preview, unless more are asked for
 _BLOCK = 1 << 16
@@ -64,15 +64,14 @@ def blueprint(service: Service) -> Blueprint:
     @routes.get("/api/targets/<target:address>")
     def one(address: Address) -> Response:
         values.options(())
-        place = _place(address)
-        shown = show(place).to_json()
-        record = place.store.inspect(address).record
-        names = [entry.name for entry in record.files] if record is not None else []
+        place, _ = _look(address)
+        shown = show(place)
+        record = shown.inspection.record
         files = [
-            {"name": name, "url": url_for("targets.download", address=address, name=name, _external=True)}
-            for name in names
+            {"name": one.name, "url": url_for("targets.download", address=address, name=one.name, _external=True)}
+            for one in (record.files if record is not None else ())
         ]
-        return answer(shown | {"files": files})
+        return answer(shown.to_json() | {"files": files})
 
     @routes.get("/api/targets/<target:address>/files/<path:name>")
     def download(address: Address, name: str) -> Response:
@@ -99,8 +98,7 @@ def blueprint(service: Service) -> Blueprint:
     def history(address: Address) -> Response:
         given = values.options(("limit",))
         found = service.books.of_target(address.path, values.number(given, "limit", 100, least=1, most=1000))
-        runs = [run.to_json() | {"url": url_for("runs.one", run_id=run.id, _external=True)} for run in found]
-        return answer({"target": address.path, "runs": runs})
+        return answer({"target": address.path, "runs": list(map(run_document, found))})
 
     return routes
 
@@ -109,10 +107,16 @@ _OTHER = "application/octet-stream"
 _BESIDE = (PARAMS_NAME, RECORD_NAME, STDOUT_NAME, STDERR_NAME)
 
 
-def _place(address: Address) -> Place:
+def _look(address: Address) -> tuple[Place, Inspection]:
     """Return the first store of the settings that has a complete target there, else the one that comes first."""
-    asked = stores_to_ask()
-    return Place(next((store for store in asked if store.inspect(address).complete), asked[0]), address)
+    first: tuple[Place, Inspection] | None = None
+    for store in stores_to_ask():
+        found = Place(store, address), store.inspect(address)
+        if found[1].complete:
+            return found
+        first = first or found
+    assert first is not None, "there is always a store"
+    return first
 
 
 def _file(address: Address, name: str) -> tuple[Reader, int | None]:
@@ -121,8 +125,7 @@ def _file(address: Address, name: str) -> tuple[Reader, int | None]:
     Raises:
         TargetNotFound: when it is not complete, or has no such file.
     """
-    place = _place(address)
-    found = place.store.inspect(address)
+    place, found = _look(address)
     if not found.complete or found.record is None:
         state = "is not there" if found.state is State.MISSING else f"is {found.state.value}"
         raise errors.TargetNotFound(f"the target `{address}` {state}", hint="POST to its task to have it made")

@@ -202,7 +202,15 @@ def _check_depth(document: Any) -> None:
 
 
 def _wrong(name: str, text: str, hint: str) -> NoReturn:
-    message = f"`{name}` cannot be `{_shown(text)}`"
+    refuse(name, f"`{name}` cannot be `{_shown(text)}`", hint)
+
+
+def refuse(name: str, message: str, hint: str) -> NoReturn:
+    """Refuse an option.
+
+    Raises:
+        InvalidParameters: in any case.
+    """
     raise errors.InvalidParameters(message, problems=[ParameterProblem(name, message, hint)], hint=hint)
 
 
