@@ -30,7 +30,7 @@ BOUND = {
     "page": r"[\w-]{65,}",
 }
 #: what differs, and means nothing
-MASKED = (r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", r"\b[0-9a-f]{16}\b")
+MASKED = (r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", r"\b[0-9a-f]{16}\b", r"\b\d+\.\d s\b")
 _PARTS = re.compile("|".join([r"\.\.\.", *(f"(?P<{kind}>{pattern})" for kind, pattern in BOUND.items()), *MASKED]))
 
 
@@ -53,7 +53,7 @@ class Reader:
             if language == "console":
                 for command, shown in steps(text):
                     self._do(command, shown)
-            elif language == "python" and (place := re.match(r"# (chains/\w+/\w+\.py)\n", text)):
+            elif place := re.match(r"# ([\w/-]+\.(?:py|yaml))\n", text):
                 self.write(place[1], text)
             elif language == "python":
                 [after, shown] = blocks[number + 1]
@@ -61,7 +61,7 @@ class Reader:
                 self._check(text, shown, self._run([sys.executable, "-c", text]))
 
     def write(self, place: str, text: str) -> None:
-        """Write a chain."""
+        """Write a file, such as a chain."""
         file = self.root / place
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
