@@ -230,7 +230,7 @@ def test_runs_are_filtered_paged_and_named_by_how_their_id_begins(flaky):
 def test_questions_that_mean_nothing_say_so(flaky):
     flaky.nectar("runs", "--state", "DONE").failed(2, "`DONE`", "SUCCESS")
     flaky.nectar("runs", "--since", "yesterday").failed(2, "`yesterday`")
-    flaky.nectar("runs", "--tag", "red").failed(2, "NAME=VALUE")
+    flaky.nectar("runs", "--tag", "=red").failed(2, "NAME=VALUE")
     flaky.nectar("runs", "20260101T000000").failed(2, "20260101T000000")
     flaky.nectar("runs", "--after", "x").failed(2)
     assert flaky.nectar("runs").out == "no runs yet\n"
