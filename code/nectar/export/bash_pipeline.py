@@ -101,7 +101,7 @@ class _Script:
         steps = steps_of(dag, root=root)
         lines = [
             f"{name}() {{ # what comes before the names of its steps",
-            f"    local at={shlex.quote(steps.first)}",
+            f"    local at={_name(steps.first)}",
             "    while true; do",
             "        case $at in",
             *(f"        {line}" for node in steps.order for line in self._case(node, steps)),
@@ -115,15 +115,15 @@ class _Script:
         return name
 
     def _case(self, node: Node, steps: Steps) -> list[str]:
-        good, bad = (shlex.quote(edges[node.name]) for edges in (steps.after_success, steps.after_failure))
+        good, bad = (_name(edges[node.name]) for edges in (steps.after_success, steps.after_failure))
         return [
-            f"{shlex.quote(node.name)})",
+            f"{_name(node.name)})",
             f"    if {self._call(node)}; then at={good}; else at={bad}; fi",
             "    ;;",
         ]
 
     def _ends(self, steps: Steps) -> list[str]:
-        success, fail = (shlex.quote(name) for name in (steps.dag.success, steps.dag.fail))
+        success, fail = (_name(name) for name in (steps.dag.success, steps.dag.fail))
         if not steps.ends:
             return [f"{success}) return 0 ;;", f"{fail}) return 1 ;;"]
         return [
@@ -167,3 +167,9 @@ class _Script:
     def _name(self, kind: str) -> str:
         self._count += 1
         return f"{kind}_{self._count}"
+
+
+def _name(text: str) -> str:
+    """Return a name in quotes, whatever it is: it may be a word of the shell's, such as `esac`."""
+    inner = text.replace("'", "'\"'\"'")
+    return f"'{inner}'"

@@ -236,3 +236,12 @@ def test_long_names_of_states_stay_short_and_their_own(folder):
     states = json.loads(rendered(folder, "step-functions", text).text)["States"]
     assert all(len(name) <= 80 for name in states)
     assert sum(name.startswith("bxxx") for name in states) == 2
+
+
+def test_a_step_may_be_called_like_a_word_of_the_shell(folder):
+    text = TWO.format(more="", first="").replace(" b", " esac").replace(" a", " it's")
+    script = rendered(folder, "bash", text).text
+    said = subprocess.run(
+        ["bash", "-c", script], env={**os.environ, "NECTAR": "echo"}, capture_output=True, text=True, check=True
+    )
+    assert [line.split("--step=")[1] for line in said.stdout.splitlines()] == ["it's", "esac", "success"]
