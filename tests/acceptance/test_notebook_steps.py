@@ -157,6 +157,35 @@ def test_a_pipeline_among_the_chains_finds_its_notebook_in_the_project_and_what_
     assert not (books.root / "data").exists()
 
 
+CANARY = "canary-hunter2"
+
+
+@needs_papermill
+@pytest.mark.parametrize("catalog", ["file-system", "store"])
+def test_a_secret_that_a_cell_asks_for_is_nowhere(books, catalog):
+    cells = (
+        "n = 1",
+        "import nectar, sys\nword = nectar.get_secret('word')\nassert len(word) == 14",
+        "print('it is', word)\nprint(word, file=sys.stderr)\nnectar.track_this(word=word)\nword",
+        "raise ValueError('not ' + word)",
+    )
+    books.file("books/count.ipynb", notebook(*cells))
+    services = (
+        f"secrets: {{type: dotenv, config: {{location: {books.root}/../word.env}}}}\ncatalog: {{type: {catalog}}}\n"
+    )
+    books.file("p.yaml", services + PIPELINE % 2)
+    (books.root.parent / "word.env").write_text(f"word={CANARY}\n")
+    answer = books.nectar("execute", "--file", "p.yaml", "-p", "given.yaml")
+    assert answer.code == 1, answer
+    assert answer.json["steps"]["count"]["message"].endswith("raised ValueError: not ******")
+    found = [place for place in books.root.rglob("*") if place.is_file() and CANARY.encode() in place.read_bytes()]
+    assert not found
+    assert CANARY not in answer.out + answer.err
+    [one, _] = sorted(books.store.rglob("log/count_out.ipynb"))
+    assert "it is ******" in one.read_text()
+    assert (one.parent / "stdout.log").read_text() == "it is ******\n"
+
+
 def test_without_papermill_the_step_says_what_to_install(books):
     books.file("papermill.py", "raise ImportError('not here')\n")  # the project's folder comes first
     log = execute(books, code=1)

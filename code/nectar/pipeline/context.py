@@ -18,6 +18,7 @@ from nectar import errors
 from nectar.pipeline.catalog import DATA_FOLDER, Surroundings, get_all, make_catalog, put_all
 from nectar.pipeline.model import Service
 from nectar.pipeline.standing import Entry, Standing, checked_parameters
+from nectar.secrets import fetching
 
 VARIABLE = "NECTAR_STEP"  #: the file of a step's context, for the processes that it starts
 #: what is called so is no part of a target, also where a process that the step left behind writes it late
@@ -37,6 +38,7 @@ class StepContext:
     secrets: Service
     metrics: dict[str, Any] = field(default_factory=dict)  #: reported by processes that it started
     told: Path | None = None  #: the file to which another process adds what it tells
+    fetched: set[str] = field(default_factory=set)  #: names of secrets that processes fetched, and this one, too
 
     @property
     def known(self) -> dict[str, Any]:
@@ -90,6 +92,10 @@ class StepContext:
         self.metrics |= metrics
         self._tell({"metrics": dict(metrics)})
 
+    def tell_secret(self, name: str) -> None:
+        """Tell from a process that the step started that it has fetched a secret: by its name."""
+        self._tell({"secret": name})
+
     # Between processes
 
     def share(self) -> dict[str, str]:
@@ -115,6 +121,21 @@ class StepContext:
         for name in (place, os.path.join(self.around.staging, _ASKED)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
+
+    def learn_secrets(self) -> None:
+        """Fetch the secrets that the step's processes have fetched: what they let this one print is masked then.
+
+        What they print themselves, they mask themselves.
+
+        Raises: as `nectar.get_secret`.
+        """
+        place = os.path.join(self.around.staging, _TOLD)
+        with contextlib.suppress(FileNotFoundError), open(place, encoding="utf-8") as lines:
+            for line in lines:
+                name = json.loads(line).get("secret") if line.endswith("\n") else None  # else it is being written
+                if name is not None and name not in self.fetched:
+                    fetching.get_secret(name)
+                    self.fetched.add(name)
 
     def _listen(self, place: str | os.PathLike[str]) -> None:
         with contextlib.suppress(FileNotFoundError), open(place, encoding="utf-8") as lines:

@@ -94,7 +94,9 @@ def get_secret(name: str) -> str:
     if context is None or context.told is None:  # a step at work here has its store in the settings
         return fetching.get_secret(name)
     with settings.overridden(secrets=secrets_settings(context.secrets)):
-        return fetching.get_secret(name)
+        value = fetching.get_secret(name)
+    context.tell_secret(name)  # before it can be in anything that whoever started this process is told
+    return value
 
 
 def not_set(step: str, name: str, known: Any) -> errors.ParameterNotSet:

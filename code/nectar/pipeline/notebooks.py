@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import keyword
 import logging
 import os
@@ -11,13 +12,15 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from nectar import errors, settings
 from nectar.pipeline.carrying import variables
 from nectar.pipeline.context import StepContext
 from nectar.pipeline.model import Node
+from nectar.redaction import known
 
+_SCHEME = "nectar-step://"  #: of the addresses that papermill is given
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 #: of a kernel: no word about its debugger, which nobody uses
 _QUIET = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
@@ -42,17 +45,18 @@ def carry_out_notebook(node: Node, context: StepContext) -> None:
     executed = Path(context.around.folder, context.data_folder, f"{source.stem}_out.ipynb")
     executed.parent.mkdir(parents=True, exist_ok=True)
     executed.unlink(missing_ok=True)  # of an earlier attempt
+    _files().serve(source, executed, context)
     kernel = {"kernel_name": node.command_config["kernel"]} if "kernel" in node.command_config else {}
     try:
         with _shared(context):
             papermill.execute_notebook(
-                str(source),
-                str(executed),
+                f"{_SCHEME}source.ipynb",
+                f"{_SCHEME}executed.ipynb",
                 parameters=_names(context.known),
                 cwd=context.around.folder,
                 progress_bar=False,
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
+                stdout_file=_Masked(sys.stdout, context),
+                stderr_file=_Masked(sys.stderr, context),
                 **kernel,
             )
     except papermill.PapermillExecutionError as error:
@@ -72,6 +76,51 @@ def carry_out_notebook(node: Node, context: StepContext) -> None:
     finally:
         if executed.is_file():
             context.put(executed.name)
+
+
+class _Masked:
+    """A stream that masks what a kernel has printed: with the secrets that it has fetched."""
+
+    def __init__(self, stream: TextIO, context: StepContext) -> None:
+        self._stream, self._context = stream, context
+
+    def write(self, text: str) -> None:
+        self._context.learn_secrets()
+        self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+class _Files:
+    """Reads and writes notebooks for papermill: it looks for variables in paths, and knows no secrets."""
+
+    def serve(self, source: Path, executed: Path, context: StepContext) -> None:
+        """Read and write these from now on."""
+        self._source, self._executed, self._context = source, executed, context
+
+    def read(self, path: str) -> str:
+        return self._source.read_text(encoding="utf-8")
+
+    def write(self, text: str, path: str) -> None:
+        self._context.learn_secrets()
+        self._executed.write_text(known.redacted(text), encoding="utf-8")
+
+    def listdir(self, path: str) -> list[str]:
+        return []
+
+    def pretty_path(self, path: str) -> str:
+        return (self._source if path.startswith(f"{_SCHEME}source") else self._executed).name
+
+
+@functools.cache
+def _files() -> _Files:
+    """Return what papermill asks in this process."""
+    from papermill.iorw import papermill_io
+
+    files = _Files()
+    papermill_io.register(_SCHEME, files)
+    return files
 
 
 def _file_of(node: Node, context: StepContext) -> Path:
@@ -101,6 +150,7 @@ def _shared(context: StepContext) -> Iterator[None]:
     finally:
         log.setLevel(level)
         _become(before)
+        context.learn_secrets()
         context.hear()
 
 
