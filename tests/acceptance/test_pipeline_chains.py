@@ -332,6 +332,30 @@ def test_a_post_with_an_unknown_or_without_a_needed_parameter_is_refused(served,
     assert served.post(f"/api/chains/etl/bad_chain/{TASK}").json["code"] == "chain-broken"
 
 
+def test_the_server_heeds_a_pipeline_and_a_function_of_it_that_change(served, module_project):
+    def parameters() -> list[str]:
+        [task] = served.get("/api/chains/etl/changing_chain").data["tasks"]
+        return [one["name"] for one in task["parameters"]]
+
+    module_project.file("changing.py", "def first(a):\n    return {'got': a}\n")
+    ends = "e: {type: success}, f: {type: fail}"
+    text = f"dag: {{start_at: s, steps: {{s: {{type: task, command: changing.%s, next: e}}, {ends}}}}}"
+    module_project.file("chains/etl/changing_chain.yaml", text % "first")
+    assert parameters() == ["a"]
+    assert served.run(f"etl/changing_chain/{TASK}", a="1")["state"] == "SUCCESS"
+    module_project.file(
+        "changing.py", "def first(a, b):\n    return {'got': a + b}\n\n\ndef second(c):\n    return {}\n"
+    )
+    assert parameters() == ["a", "b"]
+    refused = served.post(f"/api/chains/etl/changing_chain/{TASK}", a="1")
+    assert refused.status == 400 and "needs a value for `b`" in refused.json["message"]
+    posted = served.post(f"/api/chains/etl/changing_chain/{TASK}", a="1", b="2")
+    assert served.ended(posted.data["run_id"])["state"] == "SUCCESS"
+    assert served.get(served.get(posted.data["status_url"]).data["resource_url"]).json["got"] == "12"
+    module_project.file("chains/etl/changing_chain.yaml", text % "second")
+    assert parameters() == ["c"]
+
+
 # In a bucket
 
 
