@@ -217,6 +217,22 @@ def test_a_changed_step_and_what_follows_it_is_made_again_and_no_more(sums):
     )
 
 
+def test_a_selection_names_steps_by_their_names(sums):
+    def planned(selection: str) -> list[str]:
+        plan = sums.nectar("plan", "--json", "--select", selection, SUMS, TASK, "--n", "3")
+        assert plan.code == 0, plan
+        return [step["task"].rpartition(".")[2] for step in plan.json["steps"]]
+
+    assert planned("*numbers") == ["parameters", "numbers"]
+    assert planned("*each, to?ether") == ["parameters", "numbers", "each", "together"]
+    made = sums.nectar("run", "-q", "--select", "*together", SUMS, TASK, "--n", "3")
+    assert made.code == 0, made
+    assert not list(sums.store.rglob(f"{TASK}/*/record.json"))
+    missed = sums.nectar("plan", "--select", "numbres", SUMS, TASK, "--n", "3")
+    missed.failed(2, "`numbres` selects nothing", "did you mean `numbers`?")
+    sums.nectar("plan", "--select", "cook", SUMS, TASK, "--n", "3").failed(2, "there is `parameters`, `numbers`, ")
+
+
 @pytest.mark.parametrize(
     ("words", "fragments"),
     [

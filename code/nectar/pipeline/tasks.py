@@ -44,6 +44,7 @@ class NodeTask(Task):
     name: str = luigi.Parameter(significant=False, description="the step's name")  # type: ignore[assignment]
 
     filename = STEP_FILE
+    named_by = "name"
     identity = IdentityScheme.NECTAR.value
     has_code = False  # what it does is its work; the class is how. Of a Python function: see `code_subject`
 

@@ -45,6 +45,8 @@ class Named:
         for kind, members in self.by_class.items():
             if _fits_any(clause.name, names_of(kind)):
                 found += members if clause.arguments is None else self._with(kind, clause.arguments)
+            elif clause.arguments is None and _own_name(kind) is not None:
+                found += [member for member in members if _fits(clause.name, _name_of(member[1]))]
         return [ref for ref, _ in found]
 
     def _with(self, kind: type[luigi.Task], arguments: str) -> list[Member]:
@@ -92,13 +94,14 @@ class Named:
         import difflib  # late: only mistakes need it
 
         depth = clause.name.count("/") or -clause.name.count(".")
-        names = [name for kind in self.by_class for name in names_of(kind)]
+        own = [_name_of(task) for kind in self.by_class if _own_name(kind) for _, task in self.by_class[kind]]
+        names = [*(name for kind in self.by_class for name in names_of(kind)), *own[:_MOST_NEAR]]
         alike = [name for name in names if (name.count("/") or -name.count(".")) == depth] or names
         folded = {name.lower(): name for name in alike}
         near = difflib.get_close_matches(clause.name[:100].lower(), folded, n=1)
         if near:
             return f"did you mean `{folded[near[0]]}`?"
-        classes = list(dict.fromkeys(kind.__name__ for kind in self.by_class))
+        classes = list(dict.fromkeys([*own, *(kind.__name__ for kind in self.by_class if not _own_name(kind))]))
         more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
         return "there is " + ", ".join(f"`{name}`" for name in classes[:5]) + more
 
@@ -131,6 +134,15 @@ def names_of(kind: type[luigi.Task]) -> tuple[str, ...]:
     chain = chain_of(kind)
     whole = f"{kind.__module__}.{kind.__name__}"
     return (kind.__name__, whole) if chain is None else (kind.__name__, f"{chain}/{kind.__name__}", whole)
+
+
+def _own_name(kind: type[luigi.Task]) -> str | None:
+    """Return the parameter by whose value tasks of a class are called as well; see `nectar.task.Task.named_by`."""
+    return getattr(kind, "named_by", None)
+
+
+def _name_of(task: luigi.Task) -> str:
+    return str(getattr(task, _own_name(type(task)) or "task_id"))
 
 
 def listing(task: luigi.Task) -> str:

@@ -66,6 +66,8 @@ class Task(luigi.Task, metaclass=TaskRegister):
     #: True for a task that runs when what it needs has ended, well or not, and finds out for itself what is there.
     #: Where it ends well the failures below it are its business. Luigi's worker knows no such thing.
     catches_failures: ClassVar[bool] = False
+    #: the parameter by whose value a selection may name a task, beside its class; None: there is none
+    named_by: ClassVar[str | None] = None
     #: False for a task whose identity says all that it does: there is no code that could drift
     has_code: ClassVar[bool] = True
 
