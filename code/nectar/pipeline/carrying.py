@@ -136,6 +136,8 @@ def tracked(log: str) -> dict[str, int | float | str]:
         FileNotFoundError: when there is no such log.
     """
     found: dict[str, int | float | str] = {}
+    if not os.path.getsize(log):
+        return found
     with open(log, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if match := _TRACKED.match(line):

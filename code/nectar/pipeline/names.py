@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import keyword
 import re
@@ -55,9 +56,14 @@ class Place:
     @property
     def folder(self) -> str:
         """The name of a task for the step, which is a folder in the store: `ParASTask`."""
-        words = re.findall(r"[^\W_]+", " ".join(self.plain))
-        joined = "".join(word[0].upper() + word[1:] for word in words)[:_LONGEST]
-        return f"{joined if joined and not joined[0].isdigit() else f'Step{joined}'}Task"
+        return _folder_of(self.plain)
+
+
+@functools.lru_cache(maxsize=1024)  # thousands of branches of a map have the same
+def _folder_of(plain: tuple[str, ...]) -> str:
+    words = re.findall(r"[^\W_]+", " ".join(plain))
+    joined = "".join(word[0].upper() + word[1:] for word in words)[:_LONGEST]
+    return f"{joined if joined and not joined[0].isdigit() else f'Step{joined}'}Task"
 
 
 def text_of(value: Any) -> str:

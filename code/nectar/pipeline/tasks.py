@@ -182,8 +182,7 @@ class NodeTask(Task):
             )
             for pattern in wish.get:
                 context.get(pattern)
-            own = settings.overridden(secrets=secrets_settings(work.wiring.secrets))
-            with own, working(context):
+            with _secrets_of(work), working(context):
                 carry_out_command(work.node, context)
             for pattern in wish.put:
                 if not context.put(pattern):
@@ -254,7 +253,9 @@ class NodeTask(Task):
         return wirer.way(dag, self.work.place, after_failure(failed), dag.after_failure(failed.node))
 
     def _end(self, standing: Standing) -> None:
-        with self.output().open("w") as file:
+        staging = self.target_staging()
+        assert staging is not None, "only an attempt ends"
+        with open(f"{staging.path}/{STEP_FILE}", "w", encoding="utf-8") as file:
             file.write(standing.text())
 
 
@@ -299,6 +300,14 @@ def standing_before(work: Work) -> Standing:
 
 def _joins(work: Work) -> bool:
     return work.node is not None and work.node.type in (NodeType.PARALLEL, NodeType.MAP)
+
+
+def _secrets_of(work: Work) -> contextlib.AbstractContextManager[object]:
+    """Let secrets come from where the pipeline says, if that is not where they come from anyway."""
+    wanted = secrets_settings(work.wiring.secrets)
+    if settings.current().secrets == wanted:
+        return contextlib.nullcontext()
+    return settings.overridden(secrets=wanted)
 
 
 @contextlib.contextmanager

@@ -76,18 +76,14 @@ class Work:
     ends: tuple[Ref, ...] | None = None  #: the last of each branch that is joined; None: found out on the way
     salt: str | None = None  #: its own: of the run that made it
     max_time: int | None = None  #: seconds that its DAG may take, and with that the step
+    recipe: Mapping[str, str] = field(default_factory=dict)  #: what of the node and the DAG counts, by `Wirer`
 
     def document(self) -> dict[str, Any]:
         """Return what the identity of the task is made of."""
         params: dict[str, int | str] = {"name": self.place.name}
         if self.place.values:
             params["values"] = _text(self.place.values)
-        if self.node is not None:
-            params["step"] = _text({key: self.node.document[key] for key in _COUNTS if key in self.node.document})
-        if self.dag is not None:
-            params["dag"] = self.dag.digest
-        if self.node is not None and self.node.branch is not None:
-            params["branch"] = self.node.branch.digest
+        params |= self.recipe
         if self.initial is not None:
             params["parameters"] = _text(self.initial)
         if self.before is not None and self.before.failed:
@@ -141,6 +137,8 @@ class Wirer:
 
     wiring: Wiring
     tasks: dict[str, NodeTask] = field(default_factory=dict)  #: by output id
+    _recipes: dict[tuple[int, int], dict[str, str]] = field(default_factory=dict)  #: by the ids of node and DAG
+    _lean: Wiring | None = None  #: for steps that wire nothing themselves, so that less travels with them
 
     def way(self, dag: Dag, place: Place, before: Before, start: str | None = None) -> Way:
         """Return the way through a DAG from a step, by default its first one, if nothing fails."""
@@ -215,15 +213,30 @@ class Wirer:
 
         It requires what the work says, or what is given.
         """
-        if work.before is not None and work.before.known is not None:
-            work = replace(work, before=replace(work.before, known=None))
+        before = work.before
+        if before is not None and before.known is not None:
+            before = replace(before, known=None)
+        recipe = self._recipe(work.node, work.dag)
         for salt in self.wiring.lineage:
-            kept = replace(work, salt=salt)
+            kept = replace(work, before=before, recipe=recipe, salt=salt)
             ref = ref_for(kept)
             if ref.address.path in self.wiring.kept:
                 return self._made(kept, ref, required)
-        own = replace(work, salt=self.wiring.salt)
+        own = replace(work, before=before, recipe=recipe, salt=self.wiring.salt)
         return self._made(own, ref_for(own), required)
+
+    def _recipe(self, node: Node | None, dag: Dag | None) -> dict[str, str]:
+        """Return what counts of a node and of a DAG that is walked: equal for all branches of a map, and found once."""
+        place = (id(node), id(dag))  # which live as long as the pipeline does
+        if place not in self._recipes:
+            found = self._recipes[place] = {}
+            if node is not None:
+                found["step"] = _text({key: node.document[key] for key in _COUNTS if key in node.document})
+            if dag is not None:
+                found["dag"] = dag.digest
+            if node is not None and node.branch is not None:
+                found["branch"] = node.branch.digest
+        return self._recipes[place]
 
     def _made(self, work: Work, ref: Ref, required: Mapping[str, NodeTask] | None) -> NodeTask:
         from nectar.pipeline.tasks import task_for, task_of  # they wire, too, where they go on after a failure
@@ -232,6 +245,9 @@ class Wirer:
             if required is None:
                 wanted = work.requires()
                 required = {path: self.tasks.get(one.output_id) or task_of(one) for path, one in wanted.items()}
+            if work.dag is None and (work.node is None or work.node.branch is None):
+                self._lean = self._lean or replace(self.wiring, lineage=(), kept=frozenset())
+                work = replace(work, wiring=self._lean)
             self.tasks[ref.output_id] = task_for(work, ref, required)
         return self.tasks[ref.output_id]
 
