@@ -71,7 +71,7 @@ class LocalStore:
         self.url = url or Path(self.root).as_uri()
         self._durability = durability
         self._attempts_kept = attempts_kept
-        self._synced_prefixes: set[str] = set()
+        self._lasting: set[str] = set()  # folders whose names are on the disk
         self._inside: dict[str, tuple[int, int]] = {}  # prefix -> device and inode of its staging folder
 
     def __repr__(self) -> str:
@@ -240,7 +240,7 @@ class LocalStore:
             try:
                 os.mkdir(path)
             except FileNotFoundError:
-                self._synced_prefixes.discard(address.prefix)  # somebody removed the folders that were synced
+                self._forget_missing(address.prefix)
                 os.makedirs(path)
             os.mkdir(f"{path}/log")
         except OSError as error:
@@ -292,15 +292,22 @@ class LocalStore:
                         renaming.sync_path(path)
                 renaming.sync_path(folder)
 
+    def _forget_missing(self, prefix: str) -> None:
+        """Forget of folders that their names are on the disk: somebody removed them."""
+        folder = f"{self.root}/{prefix}"
+        while folder != self.root and not os.path.isdir(folder):
+            self._lasting.discard(folder)
+            folder = os.path.dirname(folder)
+
     def _sync_names(self, prefix: str) -> None:
         folder = f"{self.root}/{prefix}"
         renaming.sync_path(folder)
-        if prefix in self._synced_prefixes:
-            return
-        while folder != self.root:  # folders that staging made on the way must outlive a power loss too
+        new = []
+        while folder != self.root and folder not in self._lasting:
+            new.append(folder)  # folders that staging made on the way must outlive a power loss too
             folder = os.path.dirname(folder)
             renaming.sync_path(folder)
-        self._synced_prefixes.add(prefix)
+        self._lasting.update(new)
 
     def _publish(self, one: Finished, stamp: Hashable) -> Commitment:
         staging, place = one.staging, self._place(one.staging.address)
