@@ -32,6 +32,8 @@ from nectar.records import STDOUT_NAME
 from nectar.settings import IdentityScheme
 from nectar.task import Task
 
+_Carried = tuple[Work, Ref, Mapping[str, Ref]]  #: what a task is to do, how it is called, and on what it stands
+
 
 class NodeTask(Task):
     """A task of a pipeline: what it is to do is its work.
@@ -50,18 +52,31 @@ class NodeTask(Task):
 
     _work: Work | None = None
     _required: Mapping[str, NodeTask] | None = None
+    _yielded = False  #: it was, and whoever plans it is to learn what it stands on
+    _carried: tuple[_Carried, ...] = ()  #: what it stood on where it was yielded, itself included
     _end_gone: tuple[NodeType, Ref | None] | None = None  #: to which end of its DAG another engine came, and after what
 
     def __repr__(self) -> str:
         return f"{self.family_name.rpartition('.')[0]}.{self.name}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Let it travel without the tasks that it stands on: a deep chain could not be pickled."""
-        return {**self.__dict__, "_required": None}
+        """Let it travel without the tasks that it stands on: a deep chain could not be pickled.
+
+        Where it was yielded they go along, one beside the other: the process that plans it may know none of them.
+        """
+        state = {**self.__dict__, "_required": None}
+        if self._yielded:
+            state |= {"_yielded": False, "_carried": _stood_on(self)}
+        return state
 
     def take(self, work: Work, required: Mapping[str, NodeTask]) -> None:
         """Learn what it is to do, and on which tasks it stands."""
         self._work, self._required = work, required
+
+    def as_yielded(self) -> NodeTask:
+        """Return it as `run` may yield it: to an engine in another process, too."""
+        self._yielded = True
+        return self
 
     def take_end(self, end: NodeType, last: Ref | None) -> None:
         """Learn that another engine has gone through its DAG: to which end, and after which step that was good."""
@@ -107,6 +122,9 @@ class NodeTask(Task):
         """Return what it stands on: the step before it, the ends of branches, or the last step of its DAG."""
         if self._end_gone is not None:
             return {}
+        if self._carried:
+            carried, self._carried = self._carried, ()
+            _unpack(self, carried)
         if self._required is not None:
             return dict(self._required)
         if self._work is None:
@@ -202,7 +220,7 @@ class NodeTask(Task):
             assert work.node is not None and work.before is not None
             values = known_values(work.node, {**before.parameters, **work.place.values}, self.name)
             branches = Wirer(work.wiring).branches(work.node, work.place, work.before, values or [])
-            tasks = [way.task for _, way in branches if way.task is not None]
+            tasks = [way.task.as_yielded() for _, way in branches if way.task is not None]
             yield tasks
             ends = tuple(map(ref_of, tasks))
         self._end(before.joined(read_standings(self.target_store(), [ref.address for ref in ends])))
@@ -229,7 +247,7 @@ class NodeTask(Task):
         while (failed := self._first_missing(way)) is not None:
             way = self._after_failure(wirer, failed)
             if way.task is not None:
-                yield way.task
+                yield way.task.as_yielded()
         self._came_to(way.end.type, way.after.ref if way.task is None else ref_of(way.task))
 
     def _came_to(self, end: NodeType, last: Ref | None) -> None:
@@ -257,6 +275,30 @@ class NodeTask(Task):
         assert staging is not None, "only an attempt ends"
         with open(f"{staging.path}/{STEP_FILE}", "w", encoding="utf-8") as file:
             file.write(standing.text())
+
+
+def _stood_on(task: NodeTask) -> tuple[_Carried, ...]:
+    """Return what a task and those that it stands on are to do, and on what each stands, as far as that is known."""
+    found = {task.id: task}
+    waiting = [task]
+    while waiting:
+        for one in (waiting.pop()._required or {}).values():
+            if one._work is not None and one.id not in found:
+                found[one.id] = one
+                waiting.append(one)
+    return tuple(
+        (one.work, ref_of(one), {path: ref_of(other) for path, other in (one._required or {}).items()})
+        for one in found.values()
+    )
+
+
+def _unpack(task: NodeTask, carried: tuple[_Carried, ...]) -> None:
+    """Let a task, and those that it stands on, know again what `_stood_on` told of them."""
+    tasks = {ref.output_id: task_of(ref) for _, ref, _ in carried} | {task.id: task}
+    for work, ref, required in carried:
+        one = tasks[ref.output_id]
+        if one._required is None:
+            one.take(work, {path: tasks.get(other.output_id) or task_of(other) for path, other in required.items()})
 
 
 def after_failure(failed: Stop) -> Before:
