@@ -124,12 +124,18 @@ class _Search:
         raise self._absent(dag, way)
 
     def _within(self, stop: Stop) -> Stop | _Gone:
-        for name, way in self._branches(stop):
-            dotted = f"{stop.place.name}.{name}" if name else stop.place.name
-            if self._name.startswith(f"{dotted}."):
-                dag = stop.node.branches[name] if stop.node.type is NodeType.PARALLEL else stop.node.branch
-                assert dag is not None
+        """Return the step of that name in a branch: a map's values may begin with one another, as `a` and `a.b` do."""
+        fitting = [branch for branch in self._branches(stop) if self._name.startswith(f"{branch[1].place.name}.")]
+        absent: list[errors.StepNotFound] = []
+        for name, way in sorted(fitting, key=lambda branch: len(branch[0]), reverse=True):
+            dag = stop.node.branches[name] if stop.node.type is NodeType.PARALLEL else stop.node.branch
+            assert dag is not None
+            try:
                 return self.in_dag(dag, way)
+            except errors.StepNotFound as error:
+                absent.append(error)
+        if absent:
+            raise absent[0]
         raise errors.StepNotFound(
             f"the pipeline has no step `{self._name}`", hint=f"`{stop.place.name}` has no such branch"
         )

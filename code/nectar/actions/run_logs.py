@@ -5,7 +5,7 @@ The form, with its names and statuses, is that of magnus's run log.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -126,6 +126,17 @@ def _read(facts: _Facts, tasks: Sequence[NodeTask]) -> None:
         facts.standings[unknown[address].id] = standing
 
 
+def _tasks(way: Way) -> Iterator[NodeTask]:
+    """Yield the tasks on a way, and in the DAGs of its steps."""
+    for stop in way.stops:
+        if stop.task is not None:
+            yield stop.task
+        for _, inner in stop.branches:
+            yield from _tasks(inner)
+    if way.task is not None:
+        yield way.task
+
+
 def _walk(facts: _Facts, dag: Dag, way: Way, before: Standing, into: dict[str, Any]) -> tuple[str, Standing]:
     """Write down the steps on the way that was taken, and return how it ended and how things stood then."""
     standing = before
@@ -141,7 +152,7 @@ def _walk(facts: _Facts, dag: Dag, way: Way, before: Standing, into: dict[str, A
             continue
         assert stop.task is not None
         other = facts.wirer.way(dag, way.place, after_failure(stop), dag.after_failure(stop.node))
-        _read(facts, [one.task for one in other.stops if one.task is not None])
+        _read(facts, list(_tasks(other)))
         stops, end = list(other.stops), other.end
     name = way.place.below(end.name).name
     into[name] = _entry(facts, end, name, SUCCESS, facts.latest, facts.latest)
@@ -198,11 +209,11 @@ def _branches(facts: _Facts, stop: Stop, before: Standing) -> Iterable[tuple[str
         except (errors.ParameterNotSet, errors.ResultInvalid):
             return []  # the step itself has failed of it, and tells why
         ways = tuple(facts.wirer.branches(node, stop.place, stop.before, values))
-        _read(facts, [one.task for _, way in ways for one in way.stops if one.task is not None])
+        _read(facts, [task for _, way in ways for task in _tasks(way)])
     found = []
     for name, way in ways:
         steps: dict[str, Any] = {}
-        dotted = f"{stop.place.name}.{name}" if name else stop.place.name
+        dotted = way.place.name
         dag = node.branches[name] if node.type is NodeType.PARALLEL else node.branch
         assert dag is not None
         status, _ = _walk(facts, dag, way, before, steps)
