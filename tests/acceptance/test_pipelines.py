@@ -483,30 +483,45 @@ def test_two_patterns_are_both_put_and_what_is_unchanged_is_not_copied_again(ste
         "b: {type: task, command_type: shell, command: 'echo 3 > data/b.txt', catalog: {put: ['*']}}",
     )
     log = executed(steps, text)
-    place = steps.root / ".catalog" / log["run_id"]
     assert [one["name"] for one in log["steps"]["a"]["data_catalog"]] == ["a.csv", "b.txt"]
-    assert (place / "b.txt").read_text() == "3\n"
-    assert (place / "a.csv").stat().st_mtime_ns < (place / "b.txt").stat().st_mtime_ns
+    a, b = (steps.root / ".catalog" / one["catalog_relative_path"] for one in log["steps"]["b"]["data_catalog"])
+    assert (a.read_text(), b.read_text()) == ("1\n", "3\n")
+    assert a.stat().st_mtime_ns < b.stat().st_mtime_ns
 
 
-def test_a_file_that_a_step_gets_is_whole_for_those_that_read_it_meanwhile(steps):
-    """Two branches share the folder: one holds the file open, then the other gets it, then the first reads it."""
-    waiting = "exec 3< data/x; touch opened; until test -e got; do sleep 0.01; done; cat <&3 > read"
-    getting = "until test -e opened; do sleep 0.01; done"
+def test_each_step_gets_the_bytes_that_it_was_told_of_whoever_else_puts_that_name(steps):
+    """Of branches side by side, and of steps that a later run keeps."""
     branch = (
-        "{start_at: s, steps: {s: {type: task, command_type: shell, command: '%s', next: %s}, %s"
+        "{start_at: s, steps: {s: {type: task, command_type: shell, catalog: {compute_data_folder: %s, put: [x]}, "
+        "command: '%s; mkdir -p %s; echo %s > %s/x', next: t}, t: {type: task, command_type: shell, "
+        "command: 'cat of_%s/x', catalog: {compute_data_folder: of_%s, get: [x]}, next: done}, "
         "done: {type: success}, bad: {type: fail}}}"
     )
-    then = "g: {type: task, command_type: shell, command: 'touch got', catalog: {get: [x]}, next: done}, "
-    branches = f"{{A: {branch % (waiting, 'done', '')}, B: {branch % (getting, 'g', then)}}}"
+    late = branch % ("a", "until test -e b_ended; do sleep 0.01; done", "a", "late", "a", "a", "a")
+    soon = branch % ("b", "true", "b", "soon", "b", "b", "b")
     text = pipeline(
-        "a: {type: task, command_type: shell, command: 'mkdir -p data; echo one > data/x', catalog: {put: [x]}}",
-        "b: {type: task, command_type: shell, command: 'echo mine > data/x'}",
-        f"par: {{type: parallel, next: success, branches: {branches}}}",
+        f"par: {{type: parallel, next: c, branches: {{A: {late}, B: {soon.replace('cat of_b/x', 'touch b_ended')}}}}}",
+        "c: {type: task, catalog: {get: [x], put: [x]}, command_type: shell, command: 'cp data/x c; echo c > data/x'}",
+        "d: {type: task, command_type: shell, command: 'cat data/x > d; test -e mended', catalog: {get: [x]}}",
     )
-    executed(steps, text, "--workers", "2")
-    assert (steps.root / "read").read_text() == "mine\n"
-    assert (steps.root / "data" / "x").read_text() == "one\n"
+    log = executed(steps, text, "--workers", "2", code=1)
+    assert [(steps.root / name).read_text() for name in ("of_a/x", "of_b/x", "c", "d")] == [
+        "late\n",
+        "soon\n",
+        "soon\n",
+        "c\n",
+    ]
+    steps.file("mended", "")
+    executed(steps, text.replace("cp data/x c", "cp data/x again"), "--use-cached", log["run_id"])
+    assert [(steps.root / name).read_text() for name in ("again", "d")] == ["soon\n", "c\n"]
+
+
+def test_a_file_with_the_longest_name_that_there_is_is_put(steps):
+    command = "mkdir -p data; echo > data/$NECTAR_PRM_name"
+    text = pipeline(f"a: {{type: task, command_type: shell, command: '{command}', catalog: {{put: ['*']}}}}")
+    name = "n" * 255
+    log = executed(steps, text, "--name", name)
+    assert [one["name"] for one in log["steps"]["a"]["data_catalog"]] == [name]
 
 
 def test_a_pattern_that_puts_nothing_is_named_in_the_steps_log(steps):

@@ -21,6 +21,8 @@ from nectar.stores import open_store
 
 DATA_FOLDER = "data"  #: to which patterns are relative, where a step does not say another
 _UNFINISHED = ".nectar-"  #: with which names of files begin that are not whole yet
+_VERSIONS = ".versions"  #: the folder of a run in which further files of one name lie
+_TRIES = 3  #: at putting a file that changes meanwhile
 _IN_TARGET = "catalog"  #: the folder of a target in which a step's files lie
 
 
@@ -76,20 +78,25 @@ class DoNothing:
 
 
 class FileSystem:
-    """Keeps files in `<location>/<run>/`; `location` is `.catalog` in the folder in which the pipeline runs."""
+    """Keeps files in `<location>/<run>/`; `location` is `.catalog` in the folder in which the pipeline runs.
+
+    What was put there is never written over: other bytes of the same name are kept in `.versions/<sha256>/`.
+    """
 
     def __init__(self, config: Mapping[str, Any], around: Surroundings) -> None:
         self._location, self._around = str(config.get("location", ".catalog")), around
 
     def put(self, file: Path, name: str, sha256: str) -> Entry:
-        path = f"{self._around.run}/{name}"
-        place = Path(self._around.folder, self._location, path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # Beside it first: who reads it meanwhile has the old one, or the new one.
-        unfinished = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+        root = Path(self._around.folder, self._location)
+        root.mkdir(parents=True, exist_ok=True)
+        unfinished = root / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        path, version = f"{self._around.run}/{name}", f"{self._around.run}/{_VERSIONS}/{sha256}/{name}"
         try:
             shutil.copyfile(file, unfinished)
-            os.replace(unfinished, place)
+            if not _placed(unfinished, root / path) and digest_of(str(root / path))[1] != sha256:
+                # Of an earlier step, or of a branch beside this one: who was told of that file gets that file.
+                path = version
+                _placed(unfinished, root / path)
         finally:
             unfinished.unlink(missing_ok=True)
         return Entry(name, sha256, self._location, path)
@@ -128,6 +135,20 @@ class InStore:
             shutil.copyfileobj(source, file)
 
 
+def _placed(unfinished: Path, place: Path) -> bool:
+    """Put a whole file where it is to be; False where there is one already, which stays."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(unfinished, place)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        if place.exists():
+            return False
+        os.replace(unfinished, place)
+    return True
+
+
 BUILT_IN: Mapping[str, MakeCatalog] = {"do-nothing": DoNothing, "file-system": FileSystem, "store": InStore}
 SETTINGS = {"do-nothing": frozenset[str](), "file-system": frozenset({"location"}), "store": frozenset[str]()}
 
@@ -147,19 +168,36 @@ def files_below(folder: Path, patterns: Iterable[str]) -> Iterator[tuple[str, Pa
                 yield name, place
 
 
-def put_all(catalog: Catalog, folder: Path, pattern: str, known: Mapping[str, Entry]) -> list[Entry]:
-    """Put the files that match a pattern, and return where they are; what is there unchanged is not copied again."""
-    entries = []
-    for name, place in files_below(folder, [pattern]):
+def put_all(catalog: Catalog, folder: Path, pattern: str, known: Mapping[str, Entry], step: str) -> list[Entry]:
+    """Put the files that match a pattern, and return where they are; what is there unchanged is not copied again.
+
+    Raises:
+        CommandFailed: when a file is being written meanwhile.
+    """
+    found = (_put(catalog, place, name, known.get(name), step) for name, place in files_below(folder, [pattern]))
+    return [entry for entry in found if entry is not None]
+
+
+def _put(catalog: Catalog, place: Path, name: str, before: Entry | None, step: str) -> Entry | None:
+    """Put one file with the digest of the very bytes that are kept; None where nothing is kept."""
+    for _ in range(_TRIES):
+        as_it_was = _stamp(place)
         sha256 = digest_of(str(place))[1]
-        before = known.get(name)
         if before is not None and before.sha256 == sha256 and catalog.has(before):
-            entries.append(before)
-            continue
+            return before
         entry = catalog.put(place, name, sha256)
-        if entry is not None:
-            entries.append(entry)
-    return entries
+        if _stamp(place) == as_it_was:
+            return entry
+    raise errors.CommandFailed(
+        f"`{step}` puts `{name}` into the catalog, and something writes to it meanwhile",
+        hint="let the step wait for what it started, before it ends",
+    )
+
+
+def _stamp(place: Path) -> tuple[int, int, int]:
+    """Return what is another where a file was written to."""
+    state = os.stat(place)
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def get_all(catalog: Catalog, folder: Path, pattern: str, known: Mapping[str, Entry], step: str) -> list[Entry]:

@@ -59,7 +59,9 @@ class StepContext:
         """Put the files of the data folder that match a pattern into the catalog."""
         _check_pattern(self.step, pattern)
         catalog = make_catalog(self.catalog, self.around)
-        entries = put_all(catalog, Path(self.around.folder, self.data_folder), pattern, self.standing.catalog)
+        entries = put_all(
+            catalog, Path(self.around.folder, self.data_folder), pattern, self.standing.catalog, self.step
+        )
         self._moved(entries, "put")
         return entries
 
