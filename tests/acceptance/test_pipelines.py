@@ -229,6 +229,67 @@ def test_programs_of_a_shell_step_ask_and_tell_too(steps):
     assert log["parameters"]["got"] == ["made.txt"]
 
 
+HELPERS = """
+import multiprocessing
+import subprocess
+import sys
+import threading
+
+import nectar
+
+TELL = "import nectar; nectar.store_parameter(told=nectar.get_parameter('x') + '!'); nectar.track_this(n=3)"
+
+
+def tell():
+    exec(TELL)
+
+
+def forked():
+    process = multiprocessing.get_context("fork").Process(target=tell)
+    process.start()
+    process.join()
+
+
+def spawned():
+    process = multiprocessing.get_context("spawn").Process(target=tell)
+    process.start()
+    process.join()
+
+
+def program():
+    subprocess.run([sys.executable, "-c", TELL], check=True)
+
+
+def tell_many(number):
+    for other in range(50):
+        nectar.store_parameter(**{f"p{number}_{other}": other})
+
+
+def threads():
+    sys.setswitchinterval(1e-6)
+    each = [threading.Thread(target=tell_many, args=[number]) for number in range(8)]
+    for one in each:
+        one.start()
+    for one in each:
+        one.join()
+"""
+
+
+@pytest.mark.parametrize("way", ["forked", "spawned", "program"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_processes_of_a_python_step_ask_and_tell_too(steps, way, workers):
+    steps.file("helpers.py", HELPERS)
+    log = executed(steps, pipeline(f"a: {{type: task, command: helpers.{way}}}"), "--x", "5", "--workers", workers)
+    assert log["parameters"] == {"x": "5", "told": "5!"}
+    assert log["steps"]["a"]["user_defined_metrics"] == {"n": 3}
+
+
+def test_nothing_that_threads_of_a_step_tell_at_once_is_lost(steps):
+    steps.file("helpers.py", HELPERS)
+    log = executed(steps, pipeline("a: {type: task, command: helpers.threads}"))
+    assert len(log["parameters"]) == 400
+
+
 @pytest.mark.parametrize(
     ("step", "attempts", "status"), [("steps.broken", 3, "FAIL"), ("steps.second_time", 2, "SUCCESS")]
 )

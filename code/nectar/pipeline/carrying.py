@@ -62,7 +62,8 @@ def _call(function: Callable[..., Any], context: StepContext) -> None:
     here = os.getcwd()
     os.chdir(context.around.folder)
     try:
-        returned = function(*positional, **arguments)
+        with context.sharing():
+            returned = function(*positional, **arguments)
     finally:
         os.chdir(here)
     context.store_parameters(checked_parameters(context.step, returned))

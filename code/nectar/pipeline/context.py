@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ class StepContext:
     secrets: Service
     metrics: dict[str, Any] = field(default_factory=dict)  #: reported by processes that it started
     told: Path | None = None  #: the file to which another process adds what it tells
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  #: threads of a step tell, too
     fetched: set[str] = field(default_factory=set)  #: names of secrets that processes fetched, and this one, too
 
     @property
@@ -52,7 +54,8 @@ class StepContext:
             ResultInvalid: for what cannot be parameters.
         """
         checked = checked_parameters(self.step, values)
-        self.standing = self.standing.with_parameters(checked)
+        with self._lock:
+            self.standing = self.standing.with_parameters(checked)
         self._tell({"parameters": checked})
 
     def put(self, pattern: str) -> list[Entry]:
@@ -85,9 +88,10 @@ class StepContext:
 
     def _take_moved(self, told: list[dict[str, Any]]) -> None:
         put = [Entry.from_json(one) for one in told if one["stage"] == "put"]
-        before = self.standing
-        moved = (*before.moved, *(one for one in told if one not in before.moved))
-        self.standing = replace(before, put={**before.put, **{one.name: one for one in put}}, moved=moved)
+        with self._lock:
+            before = self.standing
+            moved = (*before.moved, *(one for one in told if one not in before.moved))
+            self.standing = replace(before, put={**before.put, **{one.name: one for one in put}}, moved=moved)
 
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Report metrics from a process that the step started."""
@@ -115,6 +119,16 @@ class StepContext:
         with open(place, "w", encoding="utf-8") as file:
             json.dump(asked, file)
         return {VARIABLE: place}
+
+    @contextlib.contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Let the processes that this one starts meanwhile, or forks, ask and tell."""
+        os.environ.update(self.share())
+        try:
+            yield
+        finally:
+            os.environ.pop(VARIABLE, None)
+            self.hear()
 
     def hear(self) -> None:
         """Take in what processes told, and share nothing any more."""
@@ -158,13 +172,14 @@ class StepContext:
 
 
 _current: StepContext | None = None
+_process = 0  #: in which that is; what it forks knows it too, but tells it nothing
 
 
 @contextlib.contextmanager
 def working(context: StepContext) -> Iterator[StepContext]:
     """Make a context that of the step at work in this process."""
-    global _current
-    before, _current = _current, context
+    global _current, _process
+    before, _current, _process = _current, context, os.getpid()
     try:
         yield context
     finally:
@@ -173,7 +188,7 @@ def working(context: StepContext) -> Iterator[StepContext]:
 
 def current() -> StepContext | None:
     """Return the context of the step at work, in this process or in the one that started it; None outside of one."""
-    if _current is not None:
+    if _current is not None and _process == os.getpid():
         return _current
     shared = os.environ.get(VARIABLE)
     return _read(Path(shared)) if shared else None
