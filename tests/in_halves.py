@@ -28,6 +28,7 @@ FIRST = (
     "integration/commit_faults",
     "integration/luigi_conformance",
     "integration/engine",
+    "integration/secrets",
 )
 _LOOK_S = 0.2  # how often what was said is looked at
 _NONE_FOUND = 5  # pytest's exit code where the words leave no test

@@ -119,6 +119,7 @@ def test_what_other_packages_offer_is_in_the_schema(project):
     name = "offers-1.0.dist-info"
     project.file(f"packages/{name}/METADATA", "Metadata-Version: 2.1\nName: offers\nVersion: 1.0\n")
     project.file(f"packages/{name}/entry_points.txt", "[nectar.catalogs]\nshelf = offers:Shelf\n")
-    path = os.pathsep.join([str(project.root / "packages"), project.environment()["PYTHONPATH"]])
+    known = project.environment().get("PYTHONPATH", "")
+    path = os.pathsep.join([str(project.root / "packages"), *([known] if known else [])])
     document = project.nectar("check", "--schema", PYTHONPATH=path).json
     assert "shelf" in document["properties"]["catalog"]["properties"]["type"]["enum"]

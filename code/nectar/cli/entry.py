@@ -32,7 +32,7 @@ COMMANDS = {
     "rerun": ("nectar.cli.history", "Run again what an earlier run was asked for."),
     "diff": ("nectar.cli.describing", "Say what two runs, or two descriptions, do differently."),
     "describe": ("nectar.cli.describing", "Describe a task and all that it stands on as data."),
-    "render": ("nectar.cli.rendering", "Write a task with all that it needs, or a pipeline, for another engine."),
+    "render": ("nectar.cli.rendering", "Write a task, or a pipeline, for another engine."),
     "serve": ("nectar.cli.serving", "Serve the chains over HTTP."),
     "token": ("nectar.cli.serving", "Make, list and revoke tokens for the server."),
     "path": ("nectar.cli.targets", "Print where a task's output lies."),

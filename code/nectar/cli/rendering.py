@@ -15,6 +15,7 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command(cls=TaskCommand, context_settings=CONTEXT)
+@console.json_option
 @click.option("--to", "to", type=click.Choice(_TARGETS), required=True, help="The engine.")
 @click.option(
     "--out", "-o", "out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write a file there."
@@ -26,6 +27,7 @@ _FILE = click.Path(path_type=Path)
     "words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CHAIN TASK|FILE [--PARAMETER VALUE]..."
 )
 def render(
+    as_json: bool,
     to: str,
     out: Path | None,
     config: Path | None,
@@ -51,16 +53,25 @@ def render(
         return
     else:
         made = render_chain(current, to, words)
+    place = None if out is None else _written(out, made.file_name, made.text)
+    if as_json:
+        told = {"to": to, "file_name": made.file_name, "place": None if place is None else str(place)}
+        console.print_json(told | {"warnings": list(made.warnings), "text": made.text})
+        return
     for text in made.warnings:
         console.line(("warning: ", "odd"), text, err=True)
-    if out is None:
+    if place is None:
         click.echo(made.text, nl=False)
-        return
-    place = out / made.file_name
+    else:
+        console.line(str(place))
+
+
+def _written(folder: Path, name: str, text: str) -> Path:
+    place = folder / name
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        place.write_text(made.text, encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise errors.UsageError(f"`{place}` cannot be written: {reason}", hint="name another folder") from error
-    console.line(str(place))
+    return place
