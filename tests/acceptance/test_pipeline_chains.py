@@ -171,7 +171,11 @@ def test_it_is_planned_drawn_and_explained_and_nothing_runs(sums):
     assert 'parameter `parameters` changed: {"n": "3"} -> {"n": "4"}' in explained
 
 
-@pytest.mark.parametrize("words", [(), ("--workers", "2"), ("--executor", "luigi")], ids=["inline", "workers", "luigi"])
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--workers", "2"), ("--executor", "luigi"), ("--executor", "luigi", "--workers", "2")],
+    ids=["inline", "workers", "luigi", "luigis-workers"],
+)
 def test_it_runs_once_in_folders_of_its_own_and_then_nothing(sums, words):
     first = sums.nectar("run", "--json", *words, SUMS, TASK, "--n", "3", "--title", "squares")
     assert first.code == 0, first

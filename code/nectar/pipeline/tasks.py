@@ -14,6 +14,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import luigi
 
@@ -72,6 +73,8 @@ class NodeTask(Task):
     def take(self, work: Work, required: Mapping[str, NodeTask]) -> None:
         """Learn what it is to do, and on which tasks it stands."""
         self._work, self._required = work, required
+        if _joins(work) and work.ends is None:
+            _open_maps[self.id] = self
 
     def as_yielded(self) -> NodeTask:
         """Return it as `run` may yield it: to an engine in another process, too."""
@@ -128,7 +131,8 @@ class NodeTask(Task):
         if self._required is not None:
             return dict(self._required)
         if self._work is None:
-            return {}
+            _open_branches(self)
+            return {} if self._work is None else self.requires()
         if self._work.dag is not None:
             way = self._way(Wirer(self._work.wiring))
             if way.task is not None:
@@ -217,13 +221,22 @@ class NodeTask(Task):
         work, ends = self.work, self.work.ends
         before = standing_before(work)
         if ends is None:
-            assert work.node is not None and work.before is not None
-            values = known_values(work.node, {**before.parameters, **work.place.values}, self.name)
-            branches = Wirer(work.wiring).branches(work.node, work.place, work.before, values or [])
-            tasks = [way.task.as_yielded() for _, way in branches if way.task is not None]
+            branches = self.branches(before)
+            tasks = [way.task.as_yielded() for way in branches if way.task is not None]
             yield tasks
             ends = tuple(map(ref_of, tasks))
         self._end(before.joined(read_standings(self.target_store(), [ref.address for ref in ends])))
+
+    def branches(self, before: Standing) -> list[Way]:
+        """Return the branches of a map for the values that it finds.
+
+        Raises:
+            ParameterNotSet, ResultInvalid: when these are no list of different values.
+        """
+        work = self.work
+        assert work.node is not None and work.before is not None
+        values = known_values(work.node, {**before.parameters, **work.place.values}, self.name)
+        return [way for _, way in Wirer(work.wiring).branches(work.node, work.place, work.before, values or [])]
 
     # A DAG
 
@@ -275,6 +288,23 @@ class NodeTask(Task):
         assert staging is not None, "only an attempt ends"
         with open(f"{staging.path}/{STEP_FILE}", "w", encoding="utf-8") as file:
             file.write(standing.text())
+
+
+#: maps whose branches a step's values decide, as far as this process has wired them and knows no branch of them
+_open_maps: WeakValueDictionary[str, NodeTask] = WeakValueDictionary()
+
+
+def _open_branches(wanted: NodeTask) -> None:
+    """Let a task know its work if it is one of a branch that is not known here yet.
+
+    What a task yields in another process, luigi hands over by its parameters alone.
+    """
+    for one in list(_open_maps.values()):
+        if wanted._work is not None:
+            return
+        with contextlib.suppress(FileNotFoundError, errors.ParameterNotSet, errors.ResultInvalid):  # it yielded nothing
+            one.branches(standing_before(one.work))
+            _open_maps.pop(one.id, None)
 
 
 def _stood_on(task: NodeTask) -> tuple[_Carried, ...]:
