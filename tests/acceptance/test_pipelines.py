@@ -671,6 +671,25 @@ def test_no_step_takes_longer_than_its_dag_may(steps):
     assert "longer than its time limit of 1 s" in log["steps"]["a"]["message"]
 
 
+@pytest.mark.parametrize("inner", ["", "max_time: 2, ", "max_time: 50, "])
+@pytest.mark.parametrize("kind", ["dag", "parallel", "map"])
+def test_nor_does_a_step_in_a_dag_within_it(steps, kind, inner):
+    inside = "s: {type: task, command_type: shell, command: sleep 100, next: ok}, ok: {type: success}, no: {type: fail}"
+    dag = f"{{start_at: s, {inner}steps: {{{inside}}}}}"
+    more = {
+        "dag": f"dag_definition: {dag}",
+        "parallel": f"branches: {{A: {dag}}}",
+        "map": f"iterate_on: chunks, iterate_as: chunk, branch: {dag}",
+    }
+    text = pipeline(
+        "first: {type: task, command: steps.chunks, next: a}", f"a: {{type: {kind}, next: success, {more[kind]}}}"
+    ).replace("dag:\n", "dag:\n  max_time: 1\n", 1)
+    log = executed(steps, text, "--workers", "3", code=1)
+    for branch in log["steps"]["a"]["branches"].values():
+        [failed] = [one for one in branch["steps"].values() if one["status"] == "FAIL"]
+        assert "longer than its time limit of 1 s" in failed["message"]
+
+
 def test_a_pipeline_of_which_nothing_is_carried_out_succeeds(steps):
     text = """\
 dag:

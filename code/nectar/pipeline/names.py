@@ -7,7 +7,7 @@ import json
 import keyword
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,20 @@ class Place:
     names: tuple[str, ...] = ()  #: of steps, branches and values of maps, from outside to inside
     plain: tuple[str, ...] = ()  #: the same without the values
     values: Mapping[str, Any] = field(default_factory=dict)  #: by `iterate_as`
+    max_time: int | None = None  #: seconds that a command there may take: the least of what the DAGs around it say
 
     def below(self, *names: str) -> Place:
         """Return the place of something within."""
-        return Place((*self.names, *names), (*self.plain, *names), self.values)
+        return Place((*self.names, *names), (*self.plain, *names), self.values, self.max_time)
 
     def for_value(self, iterate_as: str, value: Any) -> Place:
         """Return the place of the branch of a map for one value."""
-        return Place((*self.names, text_of(value)), self.plain, {**self.values, iterate_as: value})
+        return Place((*self.names, text_of(value)), self.plain, {**self.values, iterate_as: value}, self.max_time)
+
+    def bounded(self, max_time: int | None) -> Place:
+        """Return the same place in a DAG that takes so many seconds at most, where that is less than it may take."""
+        least = min((one for one in (self.max_time, max_time) if one is not None), default=None)
+        return self if least == self.max_time else replace(self, max_time=least)
 
     @property
     def name(self) -> str:

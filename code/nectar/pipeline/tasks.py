@@ -114,8 +114,10 @@ class NodeTask(Task):
 
     @property
     def worker_timeout(self) -> int | None:  # type: ignore[override]
-        """How many seconds it may take; None: as the engine is set."""
-        return self._work.max_time if self._work is not None else None
+        """How many seconds its command may take; None: as the engine is set."""
+        work = self._work
+        has_command = work is not None and work.node is not None and work.node.type is NodeType.TASK
+        return work.place.max_time if work is not None and has_command else None
 
     def identity_family(self) -> str:  # type: ignore[override]  # of each instance its own
         """Return the family that the step has in its pipeline."""

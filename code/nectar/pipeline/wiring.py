@@ -75,7 +75,6 @@ class Work:
     dag: Dag | None = None  #: that is walked through
     ends: tuple[Ref, ...] | None = None  #: the last of each branch that is joined; None: found out on the way
     salt: str | None = None  #: its own: of the run that made it
-    max_time: int | None = None  #: seconds that its DAG may take, and with that the step
     recipe: Mapping[str, str] = field(default_factory=dict)  #: what of the node and the DAG counts, by `Wirer`
 
     def document(self) -> dict[str, Any]:
@@ -145,8 +144,9 @@ class Wirer:
         stops = []
         node = dag.nodes[start or dag.start_at]
         last: NodeTask | None = None
+        within = place.bounded(dag.max_time)
         while node.type not in (NodeType.SUCCESS, NodeType.FAIL):
-            stop, before = self._stop(node, place.below(node.name), before, dag.max_time)
+            stop, before = self._stop(node, within.below(node.name), before)
             stops.append(stop)
             last = stop.task or last
             assert node.next is not None
@@ -171,11 +171,11 @@ class Wirer:
         task = self.task(work, None if way.task is None else {"0": way.task})
         return replace(way, task=task, walked=True, after=Before(ref_of(task), fresh=False))
 
-    def _stop(self, node: Node, place: Place, before: Before, max_time: int | None) -> tuple[Stop, Before]:
+    def _stop(self, node: Node, place: Place, before: Before) -> tuple[Stop, Before]:
         if node.type is NodeType.AS_IS:
             return Stop(node, place, before, None), before
         if node.type is NodeType.TASK:
-            task = self.task(Work(self.wiring, place, before, node=node, max_time=max_time))
+            task = self.task(Work(self.wiring, place, before, node=node))
             return Stop(node, place, before, task), Before(ref_of(task), fresh=False)
         if node.type is NodeType.DAG:
             assert node.branch is not None
