@@ -18,8 +18,9 @@ from typing import Any
 from nectar import errors
 from nectar.pipeline.catalog import DATA_FOLDER, Surroundings, get_all, make_catalog, put_all
 from nectar.pipeline.model import Service
-from nectar.pipeline.standing import Entry, Standing, checked_parameters
+from nectar.pipeline.standing import Entry, Standing, checked_parameters, standing_in
 from nectar.secrets import fetching
+from nectar.stores import open_store
 
 VARIABLE = "NECTAR_STEP"  #: the file of a step's context, for the processes that it starts
 #: what is called so is no part of a target, also where a process that the step left behind writes it late
@@ -108,7 +109,8 @@ class StepContext:
         """Write down what a process may ask, and return the variables by which it finds that."""
         asked = {
             "step": self.step,
-            "standing": self.standing.whole(),
+            "standing": self.standing.to_json(),
+            "store": open_store().url,
             "values": dict(self.values),
             "around": asdict(self.around),
             "data_folder": self.data_folder,
@@ -117,7 +119,7 @@ class StepContext:
         }
         place = os.path.join(self.around.staging, _ASKED)
         with open(place, "w", encoding="utf-8") as file:
-            json.dump(asked, file)
+            file.write(json.dumps(asked))
         return {VARIABLE: place}
 
     @contextlib.contextmanager
@@ -199,9 +201,10 @@ def _read(place: Path) -> StepContext | None:
         asked = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None  # the step has ended: whoever is left asks nobody
+    store = open_store(None if asked["store"] == open_store().url else asked["store"])
     context = StepContext(
         asked["step"],
-        Standing.from_json(asked["standing"]),
+        standing_in(asked["standing"], store),
         asked["values"],
         Surroundings(**asked["around"]),
         asked["data_folder"],

@@ -128,7 +128,14 @@ def read_standings(store: Store, addresses: Sequence[Address]) -> list[Standing]
 
 def _read(store: Store, address: Address) -> Standing:
     with store.reader(address).open(STEP_FILE) as file:
-        document = json.load(file)
+        return standing_in(json.load(file), store)
+
+
+def standing_in(document: Mapping[str, Any], store: Store) -> Standing:
+    """Return how things stand, as a document says, on top of the target that it names.
+
+    Raises: as `read_standings`.
+    """
     base = document["base"]
     return Standing.from_json(document, None if base is None else read_base(store, Address.parse(base)))
 
