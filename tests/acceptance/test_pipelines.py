@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -479,6 +480,18 @@ def test_what_a_run_had_done_is_kept_by_the_run_that_repeats_it(steps):
     answer = steps.nectar("execute", "--file", "p.yaml", "--use-cached", third["run_id"])
     assert "is not as it was in the run" in answer.err
     assert {name: answer.json["steps"][name]["mock"] for name in "abc"} == {"a": True, "b": True, "c": False}
+
+
+@pytest.mark.parametrize("removed", ["ParametersTask", "ATask", "BTask", "CTask"])
+def test_what_was_removed_since_the_run_that_is_repeated_is_made_again_with_all_after_it(steps, removed):
+    each = [f"{name}: {{type: task, command_type: python-lambda, command: 'lambda: {{}}'}}" for name in "abc"]
+    text = pipeline(*each, "d: {type: task, command_type: shell, command: test -e mended}")
+    first = executed(steps, text, code=1)
+    shutil.rmtree(steps.store / "chains" / "pipelines" / "p_chain" / removed)
+    steps.file("mended", "")
+    log = executed(steps, text, "--use-cached", first["run_id"])
+    kept = [name for name in "abc" if log["steps"][name]["mock"]]
+    assert kept == list({"P": "", "A": "", "B": "a", "C": "ab"}[removed[0]])
 
 
 def test_a_new_parameter_wins_over_that_of_the_repeated_run_and_its_steps_run_again(steps):

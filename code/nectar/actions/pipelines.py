@@ -13,6 +13,7 @@ from nectar import errors, settings
 from nectar.actions.history import opened
 from nectar.actions.run import runner_for
 from nectar.actions.run_logs import Heading, beginning, run_log
+from nectar.address import Address
 from nectar.chain.project import bind
 from nectar.errors import ParameterProblem
 from nectar.execution.bookkeeping import options_told
@@ -34,6 +35,7 @@ from nectar.records import utc_now
 from nectar.runs import Journal, NewRun, Root, Run, RunState, RunStore
 from nectar.runs.values import check_run_id
 from nectar.secrets.fetching import opened as open_secrets
+from nectar.stores import open_store
 
 _GOOD = frozenset({"succeeded", "skipped", "reused"})
 _PARAMETERS, _ORIGINAL, _DAG = "parameters", "original_run_id", "dag_hash"  # in what the history keeps of a run
@@ -86,6 +88,7 @@ def invoke(
         RunExists, RunNotFound: when the id was used before, or there is no such run to repeat.
         UsageError: when the id cannot be one, or the run to repeat is none of a pipeline.
         ResultInvalid: for values that cannot be parameters.
+        StoreUnreachable: when it cannot be told what is kept.
     """
     chosen = merge(services, pipeline.services, of_settings())
     _check(chosen)
@@ -101,7 +104,7 @@ def invoke(
             if use_cached is not None:
                 earlier = books.find(use_cached)
                 lineage = _lineage(books, earlier)
-                kept = frozenset(_kept(books, lineage).values())
+                kept = _there(_kept(books, lineage).values())
     initial = checked_parameters("the command line", parameters)
     if earlier is not None:
         initial = {**_parameters_of(earlier), **initial}
@@ -158,6 +161,12 @@ def _kept(books: RunStore, lineage: Sequence[str]) -> dict[str, str]:
             if step.path and step.status in _GOOD:
                 found[step.task] = step.path
     return found
+
+
+def _there(paths: Iterable[str]) -> frozenset[str]:
+    """Return those of some targets that still are there: what comes after one that was removed is made anew, too."""
+    addresses = map(Address.parse, paths)
+    return frozenset(address.path for address in open_store().present(list(addresses)))
 
 
 def _parameters_of(run: Run) -> dict[str, Any]:
