@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,6 +211,17 @@ def test_after_a_failure_it_goes_on_where_it_failed(sums):
     assert sorted(name for name, status in mended.items() if status == "succeeded") == sorted(
         ["together", "last", *ENDS]
     )
+
+
+def test_a_step_that_stands_on_what_was_removed_says_so_and_how_it_is_mended(sums):
+    sums.file("here", "")
+    sums.nectar("run", SUMS, TASK, "--n", "3", FORBIDDEN=str(sums.root / "here"))
+    shutil.rmtree(sums.store / "chains" / "etl" / "sums_chain" / "ParametersTask")
+    answer = sums.nectar("run", SUMS, TASK, "--n", "3")
+    assert answer.code == 1, answer
+    assert "which was removed" in answer.err
+    assert "nectar run --force-all" in answer.err
+    assert sums.nectar("run", "--force-all", SUMS, TASK, "--n", "3").code == 0
 
 
 def test_a_changed_step_and_what_follows_it_is_made_again_and_no_more(sums):

@@ -172,7 +172,7 @@ def put_all(catalog: Catalog, folder: Path, pattern: str, known: Mapping[str, En
     """Put the files that match a pattern, and return where they are; what is there unchanged is not copied again.
 
     Raises:
-        CommandFailed: when a file is being written meanwhile.
+        CommandFailed: when a file is being written meanwhile, or has a name that is no UTF-8.
     """
     found = (_put(catalog, place, name, known.get(name), step) for name, place in files_below(folder, [pattern]))
     return [entry for entry in found if entry is not None]
@@ -180,6 +180,9 @@ def put_all(catalog: Catalog, folder: Path, pattern: str, known: Mapping[str, En
 
 def _put(catalog: Catalog, place: Path, name: str, before: Entry | None, step: str) -> Entry | None:
     """Put one file with the digest of the very bytes that are kept; None where nothing is kept."""
+    if not name.isprintable() and any("\ud800" <= character <= "\udfff" for character in name):
+        hint = "call it otherwise: its name is written into JSON"
+        raise errors.CommandFailed(f"`{step}` puts {name!a} into the catalog, a name that is no UTF-8", hint=hint)
     for _ in range(_TRIES):
         as_it_was = _stamp(place)
         sha256 = digest_of(str(place))[1]

@@ -121,6 +121,7 @@ def read_standings(store: Store, addresses: Sequence[Address]) -> list[Standing]
 
     Raises:
         FileNotFoundError: where one of them is not.
+        MissingInput: where one stands on what was removed.
         StoreUnreachable: when the store cannot be read.
     """
     return [_read(store, address) for address in addresses]
@@ -137,7 +138,13 @@ def standing_in(document: Mapping[str, Any], store: Store) -> Standing:
     Raises: as `read_standings`.
     """
     base = document["base"]
-    return Standing.from_json(document, None if base is None else read_base(store, Address.parse(base)))
+    try:
+        return Standing.from_json(document, None if base is None else read_base(store, Address.parse(base)))
+    except FileNotFoundError as error:
+        raise errors.MissingInput(
+            f"`{address.path}` stands on `{base}`, which was removed",
+            hint="make all of it again: `nectar run --force-all`, or `nectar execute` without `--use-cached`",
+        ) from error
 
 
 def read_base(store: Store, address: Address) -> Standing:

@@ -304,7 +304,7 @@ def _open_branches(wanted: NodeTask) -> None:
     for one in list(_open_maps.values()):
         if wanted._work is not None:
             return
-        with contextlib.suppress(FileNotFoundError, errors.ParameterNotSet, errors.ResultInvalid):  # it yielded nothing
+        with contextlib.suppress(FileNotFoundError, errors.TaskFailed):  # it has not come to yield anything
             one.branches(standing_before(one.work))
             _open_maps.pop(one.id, None)
 
@@ -364,6 +364,7 @@ def standing_before(work: Work) -> Standing:
 
     Raises:
         FileNotFoundError: when what comes before it is not there.
+        MissingInput: when that stands on what was removed.
         StoreUnreachable: when the store cannot be read.
     """
     assert work.before is not None

@@ -44,3 +44,9 @@ def test_a_file_that_is_written_to_all_the_time_is_not_put(catalog, tmp_path):
     catalog.left = 1000
     with pytest.raises(errors.CommandFailed, match="`step` puts `x` into the catalog, and something writes to it"):
         put_all(catalog, tmp_path / "data", "*", {}, "step")
+
+
+def test_a_file_whose_name_is_no_text_is_refused_with_its_name(catalog, tmp_path):
+    (tmp_path / "data" / "a\udcff").touch()
+    with pytest.raises(errors.CommandFailed, match=r"'a\\udcff' into the catalog, a name that is no UTF-8"):
+        put_all(catalog, tmp_path / "data", "a*", {}, "step")
