@@ -142,7 +142,7 @@ def standing_in(document: Mapping[str, Any], store: Store) -> Standing:
         return Standing.from_json(document, None if base is None else read_base(store, Address.parse(base)))
     except FileNotFoundError as error:
         raise errors.MissingInput(
-            f"`{address.path}` stands on `{base}`, which was removed",
+            f"what came before stands on `{base}`, which was removed",
             hint="make all of it again: `nectar run --force-all`, or `nectar execute` without `--use-cached`",
         ) from error
 
