@@ -482,6 +482,14 @@ def test_what_a_run_had_done_is_kept_by_the_run_that_repeats_it(steps):
     assert {name: answer.json["steps"][name]["mock"] for name in "abc"} == {"a": True, "b": True, "c": False}
 
 
+def test_a_parameter_may_have_the_name_of_an_option_and_a_value_begin_with_a_dash(steps):
+    text = pipeline("a: {type: task, command: steps.nothing}")
+    log = executed(steps, text, "--workers", "1", "--x=-fast", "--", "--workers", "3", "--tag=--file")
+    assert log["parameters"] == {"x": "-fast", "workers": "3", "tag": "--file"}
+    answer = steps.nectar("execute", "--file", "p.yaml", "--1a", "3")
+    answer.failed(1, "`1a` is no name", "hint: write `--name value`")
+
+
 @pytest.mark.parametrize("removed", ["ParametersTask", "ATask", "BTask", "CTask"])
 def test_what_was_removed_since_the_run_that_is_repeated_is_made_again_with_all_after_it(steps, removed):
     each = [f"{name}: {{type: task, command_type: python-lambda, command: 'lambda: {{}}'}}" for name in "abc"]

@@ -38,6 +38,9 @@ from nectar.secrets.fetching import opened as open_secrets
 from nectar.stores import open_store
 
 _GOOD = frozenset({"succeeded", "skipped", "reused"})
+_NAMES = (
+    "write `--name value`: a name has letters, digits and `_`, and begins with none of the digits; a value is UTF-8"
+)
 _PARAMETERS, _ORIGINAL, _DAG = "parameters", "original_run_id", "dag_hash"  # in what the history keeps of a run
 
 
@@ -105,7 +108,7 @@ def invoke(
                 earlier = books.find(use_cached)
                 lineage = _lineage(books, earlier)
                 kept = _there(_kept(books, lineage).values())
-    initial = checked_parameters("the command line", parameters)
+    initial = checked_parameters("the command line", parameters, _NAMES)
     if earlier is not None:
         initial = {**_parameters_of(earlier), **initial}
     wiring = Wiring(

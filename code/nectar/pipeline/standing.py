@@ -160,7 +160,7 @@ def read_base(store: Store, address: Address) -> Standing:
     return _bases[place]
 
 
-def checked_parameters(step: str, returned: Any) -> dict[str, Any]:
+def checked_parameters(step: str, returned: Any, hint: str = _HINT) -> dict[str, Any]:
     """Return what a step returned, or somebody else gave, as parameters; None is nothing.
 
     Raises:
@@ -170,7 +170,7 @@ def checked_parameters(step: str, returned: Any) -> dict[str, Any]:
         return {}
     if not isinstance(returned, Mapping):
         raise errors.ResultInvalid(
-            f"`{step}` returned a {type(returned).__name__}, which cannot be parameters", hint=_HINT
+            f"`{step}` returned a {type(returned).__name__}, which cannot be parameters", hint=hint
         )
     problems = []
     values = {}
@@ -187,6 +187,7 @@ def checked_parameters(step: str, returned: Any) -> dict[str, Any]:
         except (TypeError, ValueError, RecursionError) as error:
             problems.append(f"`{name}` is a {type(value).__name__} that JSON cannot hold ({error})")
     if problems:
-        hint = _SECRET_HINT if all("secret" in problem for problem in problems) else _HINT
+        if all("secret" in problem for problem in problems):
+            hint = _SECRET_HINT
         raise errors.ResultInvalid(f"`{step}` gave what cannot be parameters: {'; '.join(problems)}", hint=hint)
     return values
