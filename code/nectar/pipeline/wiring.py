@@ -264,11 +264,8 @@ def ref_of(task: NodeTask) -> Ref:
 
 def has_routes(dag: Dag, *, within: bool = False) -> bool:
     """Say whether a failure in a DAG can lead elsewhere than to its fail node; `within`: or in a DAG of its steps."""
-    own = any(
-        dag.nodes[dag.after_failure(node)].type is not NodeType.FAIL
-        for node in dag.nodes.values()
-        if node.type not in (NodeType.SUCCESS, NodeType.FAIL)
-    )
+    named = (node.on_failure for node in dag.nodes.values() if node.on_failure is not None)
+    own = any(dag.nodes[name].type is not NodeType.FAIL for name in named)
     inner = (one for node in dag.nodes.values() for one in node.dags) if within else ()
     return own or any(has_routes(one, within=True) for one in inner)
 
