@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nectar import errors
-from nectar.pipeline.model import Dag, Node, NodeType, Pipeline
-from nectar.pipeline.names import text_of
-from nectar.pipeline.tasks import NodeTask, after_failure, standing_before
-from nectar.pipeline.wiring import Stop, Way, Wirer, known_values, ref_of
+from nectar.pipeline.model import Node, NodeType
+from nectar.pipeline.tasks import NodeTask, standing_before
+from nectar.pipeline.wiring import Stop, Way, Wirer, ref_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Found:
     end: NodeType | None = None  #: with this the pipeline ends
 
 
-def step_of(pipeline: Pipeline, wirer: Wirer, way: Way, name: str) -> Found:
+def step_of(wirer: Wirer, way: Way, name: str) -> Found:
     """Return what a step on a pipeline's way is to do.
 
     A step that holds branches is what joins them. The success or fail node of a DAG is the end of that.
@@ -34,32 +33,26 @@ def step_of(pipeline: Pipeline, wirer: Wirer, way: Way, name: str) -> Found:
         StoreUnreachable: when the store cannot be read.
     """
     search = _Search(wirer, name)
-    found = search.in_dag(pipeline.dag, way)
+    found = search.on_way(way)
     if isinstance(found, Stop):
-        dag = found.node.branch
         walked = next((way for _, way in found.branches if way.walked), None)
-        if found.node.type is NodeType.DAG and dag is not None and walked is not None:
-            return Found(search.gone(dag, walked).task())
+        if found.node.type is NodeType.DAG and walked is not None:
+            return Found(search.gone(walked).task())
         return Found(None if found.task is None else _once(found.task))
     end = found.end.type if not found.way.place.names else None
     return Found(found.task() if found.way.walked and end is not NodeType.FAIL else None, end)
 
 
-def items_of(pipeline: Pipeline, wirer: Wirer, way: Way, name: str) -> list[str]:
+def items_of(wirer: Wirer, way: Way, name: str) -> list[str]:
     """Return the values of a map step, as they are in the names of its branches.
 
     Raises: as `step_of`; ParameterNotSet, ResultInvalid: when it iterates over what is no list of different values.
     """
-    found = _Search(wirer, name).in_dag(pipeline.dag, way)
+    search = _Search(wirer, name)
+    found = search.on_way(way)
     if not isinstance(found, Stop) or found.node.type is not NodeType.MAP:
         raise errors.StepNotFound(f"`{name}` is no map step", hint="`--items` is for steps of the type `map`")
-    return [text_of(value) for value in _values(found)]
-
-
-def _values(stop: Stop) -> list[object]:
-    assert stop.task is not None
-    known = {**standing_before(stop.task.work).parameters, **stop.place.values}
-    return known_values(stop.node, known, stop.place.name) or []
+    return [value for value, _ in search.branches(found)]
 
 
 def _once(task: NodeTask) -> NodeTask:
@@ -91,17 +84,17 @@ class _Search:
     def __init__(self, wirer: Wirer, name: str) -> None:
         self._wirer, self._name = wirer, name
 
-    def gone(self, dag: Dag, way: Way) -> _Gone:
+    def gone(self, way: Way) -> _Gone:
         """Return how the run has gone through a DAG.
 
         Raises:
             StepNotFound: when it has not come to its end.
         """
-        found = _Search(self._wirer, "").in_dag(dag, way, whole=True)
+        found = _Search(self._wirer, "").on_way(way, whole=True)
         assert isinstance(found, _Gone)
         return found
 
-    def in_dag(self, dag: Dag, way: Way, *, whole: bool = False) -> Stop | _Gone:
+    def on_way(self, way: Way, *, whole: bool = False) -> Stop | _Gone:
         """Return the step on the way through a DAG, or how it was gone through where its end is meant."""
         stops, end = list(way.stops), way.end
         last: NodeTask | None = None
@@ -117,21 +110,19 @@ class _Search:
                 continue
             if not self._has_failed(stop):
                 raise self._not_reached(here)
-            other = self._wirer.way(dag, way.place, after_failure(stop), dag.after_failure(stop.node))
+            other = self._wirer.after_failure(way, stop)
             stops, end = list(other.stops), other.end
         if whole or self._name == way.place.below(end.name).name:
             return _Gone(way, end, last)
-        raise self._absent(dag, way)
+        raise self._absent(way)
 
     def _within(self, stop: Stop) -> Stop | _Gone:
         """Return the step of that name in a branch: a map's values may begin with one another, as `a` and `a.b` do."""
-        fitting = [branch for branch in self._branches(stop) if self._name.startswith(f"{branch[1].place.name}.")]
+        fitting = [branch for branch in self.branches(stop) if self._name.startswith(f"{branch[1].place.name}.")]
         absent: list[errors.StepNotFound] = []
-        for name, way in sorted(fitting, key=lambda branch: len(branch[0]), reverse=True):
-            dag = stop.node.branches[name] if stop.node.type is NodeType.PARALLEL else stop.node.branch
-            assert dag is not None
+        for _, way in sorted(fitting, key=lambda branch: len(branch[0]), reverse=True):
             try:
-                return self.in_dag(dag, way)
+                return self.on_way(way)
             except errors.StepNotFound as error:
                 absent.append(error)
         if absent:
@@ -140,10 +131,17 @@ class _Search:
             f"the pipeline has no step `{self._name}`", hint=f"`{stop.place.name}` has no such branch"
         )
 
-    def _branches(self, stop: Stop) -> Iterator[tuple[str, Way]]:
+    def branches(self, stop: Stop) -> Iterator[tuple[str, Way]]:
+        """Yield the branches of a step by their names, those of a map as the run has found its values.
+
+        Raises:
+            ParameterNotSet, ResultInvalid: when it iterates over what is no list of different values.
+        """
         yield from stop.branches
         if stop.node.type is NodeType.MAP and not stop.branches:
-            yield from self._wirer.branches(stop.node, stop.place, stop.before, _values(stop))
+            assert stop.task is not None
+            found = standing_before(stop.task.work).parameters
+            yield from self._wirer.branches(stop.node, stop.place, stop.before, found)
 
     def _is_there(self, task: NodeTask) -> bool:
         address = task.target_address()
@@ -154,7 +152,7 @@ class _Search:
         assert stop.task is not None
         if self._was_tried(stop.task):
             return True
-        return stop.node.type is not NodeType.TASK and any(self._is_missing(way) for _, way in self._branches(stop))
+        return stop.node.type is not NodeType.TASK and any(self._is_missing(way) for _, way in self.branches(stop))
 
     def _is_missing(self, way: Way) -> bool:
         """Say whether a DAG within a step has failed."""
@@ -174,11 +172,11 @@ class _Search:
             hint=f"`{before}` comes before it, and was not carried out in the run",
         )
 
-    def _absent(self, dag: Dag, way: Way) -> errors.StepNotFound:
+    def _absent(self, way: Way) -> errors.StepNotFound:
         last = self._name.rpartition(".")[2]
-        if last in dag.nodes and self._name == way.place.below(last).name:
+        if last in way.dag.nodes and self._name == way.place.below(last).name:
             return errors.StepNotFound(
                 f"the run does not come to the step `{self._name}`", hint="it took another way: look at what failed"
             )
-        near = errors.did_you_mean(self._name, [way.place.below(name).name for name in dag.nodes])
+        near = errors.did_you_mean(self._name, [way.place.below(name).name for name in way.dag.nodes])
         return errors.StepNotFound(f"the pipeline has no step `{self._name}`", hint=near or "look into the file")

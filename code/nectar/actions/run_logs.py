@@ -13,10 +13,10 @@ from typing import Any
 from nectar import errors
 from nectar.address import Address
 from nectar.execution.outcome import GOOD, Event, EventKind, RunResult, StepResult, StepStatus
-from nectar.pipeline.model import Dag, Node, NodeType, Pipeline, Services
+from nectar.pipeline.model import Node, NodeType, Pipeline, Services
 from nectar.pipeline.standing import Standing, read_standings
-from nectar.pipeline.tasks import NodeTask, after_failure
-from nectar.pipeline.wiring import Stop, Way, Wirer, known_values
+from nectar.pipeline.tasks import NodeTask
+from nectar.pipeline.wiring import Stop, Way, Wirer
 from nectar.records import Record, utc_now
 
 SUCCESS, FAIL = "SUCCESS", "FAIL"
@@ -74,7 +74,7 @@ def run_log(
     """
     steps: dict[str, Any] = {}
     facts = _gather(wirer, result, events, code)
-    status, standing = _walk(facts, heading.pipeline.dag, way, Standing(heading.parameters), steps)
+    status, standing = _walk(facts, way, Standing(heading.parameters), steps)
     return _document(heading, status, steps, standing.parameters)
 
 
@@ -137,7 +137,7 @@ def _tasks(way: Way) -> Iterator[NodeTask]:
         yield way.task
 
 
-def _walk(facts: _Facts, dag: Dag, way: Way, before: Standing, into: dict[str, Any]) -> tuple[str, Standing]:
+def _walk(facts: _Facts, way: Way, before: Standing, into: dict[str, Any]) -> tuple[str, Standing]:
     """Write down the steps on the way that was taken, and return how it ended and how things stood then."""
     standing = before
     stops, end = list(way.stops), way.end
@@ -150,8 +150,7 @@ def _walk(facts: _Facts, dag: Dag, way: Way, before: Standing, into: dict[str, A
         if entry["status"] == SUCCESS:
             standing = after
             continue
-        assert stop.task is not None
-        other = facts.wirer.way(dag, way.place, after_failure(stop), dag.after_failure(stop.node))
+        other = facts.wirer.after_failure(way, stop)
         _read(facts, list(_tasks(other)))
         stops, end = list(other.stops), other.end
     name = way.place.below(end.name).name
@@ -203,20 +202,16 @@ def _branches(facts: _Facts, stop: Stop, before: Standing) -> Iterable[tuple[str
         return []
     ways = stop.branches
     if node.type is NodeType.MAP and not ways and stop.task is not None:
-        known = {**before.parameters, **stop.place.values}
         try:
-            values = known_values(node, known, stop.place.name) or []
+            ways = tuple(facts.wirer.branches(node, stop.place, stop.before, before.parameters))
         except (errors.ParameterNotSet, errors.ResultInvalid):
             return []  # the step itself has failed of it, and tells why
-        ways = tuple(facts.wirer.branches(node, stop.place, stop.before, values))
         _read(facts, [task for _, way in ways for task in _tasks(way)])
     found = []
-    for name, way in ways:
+    for _, way in ways:
         steps: dict[str, Any] = {}
         dotted = way.place.name
-        dag = node.branches[name] if node.type is NodeType.PARALLEL else node.branch
-        assert dag is not None
-        status, _ = _walk(facts, dag, way, before, steps)
+        status, _ = _walk(facts, way, before, steps)
         found.append((dotted, {"internal_name": dotted, "status": status, "steps": steps}))
     return found
 

@@ -37,7 +37,7 @@ def execute_pipeline(wish: Wish, asked: Asked) -> int:
     """Carry a pipeline out, or one step of it, or say what would be done; return the exit code."""
     invocation = _invocation(wish, asked)
     if asked.items is not None:
-        found = items_of(invocation.pipeline, invocation.wirer, invocation.way, asked.items)
+        found = items_of(invocation.wirer, invocation.way, asked.items)
         text = "".join(f"{one}\0" for one in found) if asked.null else json.dumps(found, ensure_ascii=False) + "\n"
         click.echo(text, nl=False)
         return int(ExitCode.OK)
@@ -51,7 +51,7 @@ def execute_pipeline(wish: Wish, asked: Asked) -> int:
 
 
 def _carry_out_step(wish: Wish, asked: Asked, name: str, invocation: pipelines.Invocation) -> int:
-    found = step_of(invocation.pipeline, invocation.wirer, invocation.way, name)
+    found = step_of(invocation.wirer, invocation.way, name)
     code = ExitCode.OK
     if found.task is not None:
         pipelines.make_importable()

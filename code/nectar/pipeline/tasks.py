@@ -27,7 +27,7 @@ from nectar.pipeline.context import StepContext, working
 from nectar.pipeline.model import CommandType, NodeType
 from nectar.pipeline.services import secrets_settings
 from nectar.pipeline.standing import STEP_FILE, Standing, read_base, read_standings
-from nectar.pipeline.wiring import Before, Ref, Stop, Way, Wirer, Work, has_routes, known_values, ref_of
+from nectar.pipeline.wiring import Ref, Stop, Way, Wirer, Work, has_routes, ref_of
 from nectar.recording.metrics import track_this
 from nectar.records import STDOUT_NAME
 from nectar.settings import IdentityScheme
@@ -237,8 +237,7 @@ class NodeTask(Task):
         """
         work = self.work
         assert work.node is not None and work.before is not None
-        values = known_values(work.node, {**before.parameters, **work.place.values}, self.name)
-        return [way for _, way in Wirer(work.wiring).branches(work.node, work.place, work.before, values or [])]
+        return [way for _, way in Wirer(work.wiring).branches(work.node, work.place, work.before, before.parameters)]
 
     # A DAG
 
@@ -260,7 +259,7 @@ class NodeTask(Task):
         wirer = Wirer(work.wiring)
         way = self._way(wirer)
         while (failed := self._first_missing(way)) is not None:
-            way = self._after_failure(wirer, failed)
+            way = wirer.after_failure(way, failed)
             if way.task is not None:
                 yield way.task.as_yielded()
         self._came_to(way.end.type, way.after.ref if way.task is None else ref_of(way.task))
@@ -278,12 +277,6 @@ class NodeTask(Task):
         stops = [(stop, stop.task.target_address()) for stop in way.stops if stop.task is not None]
         there = self.target_store().present([address for _, address in stops])
         return next((stop for stop, address in stops if address not in there), None)
-
-    def _after_failure(self, wirer: Wirer, failed: Stop) -> Way:
-        """Return the way on after a step that failed."""
-        dag = self.work.dag
-        assert dag is not None and failed.task is not None
-        return wirer.way(dag, self.work.place, after_failure(failed), dag.after_failure(failed.node))
 
     def _end(self, standing: Standing) -> None:
         staging = self.target_staging()
@@ -331,12 +324,6 @@ def _unpack(task: NodeTask, carried: tuple[_Carried, ...]) -> None:
         one = tasks[ref.output_id]
         if one._required is None:
             one.take(work, {path: tasks.get(other.output_id) or task_of(other) for path, other in required.items()})
-
-
-def after_failure(failed: Stop) -> Before:
-    """Return what follows a step that failed finds: what that one found."""
-    assert failed.task is not None
-    return Before(failed.before.ref, (*failed.before.failed, failed.task.id), failed.before.fresh)
 
 
 def task_for(work: Work, ref: Ref, required: Mapping[str, NodeTask]) -> NodeTask:

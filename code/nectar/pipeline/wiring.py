@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nectar import errors
 from nectar.address import KEY_LENGTH, Address, prefix_of
 from nectar.identity import identify, task_document
+from nectar.pipeline.functions import not_set
 from nectar.pipeline.model import Dag, Node, NodeType, Service
 from nectar.pipeline.names import Place, text_of
 from nectar.pipeline.standing import STEP_FILE
@@ -122,6 +123,7 @@ class Stop:
 class Way:
     """The steps from one node of a DAG to its end, if none of them fails."""
 
+    dag: Dag
     place: Place
     stops: tuple[Stop, ...]
     end: Node  #: the success or the fail node
@@ -151,22 +153,28 @@ class Wirer:
             last = stop.task or last
             assert node.next is not None
             node = dag.nodes[node.next]
-        return Way(place, tuple(stops), node, before, last)
+        return Way(dag, place, tuple(stops), node, before, last)
 
     def whole(self, dag: Dag, place: Place, before: Before, node: Node | None = None) -> Way:
         """Return the way through a DAG that is a step or a branch; a failure in it takes the way that it has there."""
         way = self.way(dag, place, before)
         if not has_routes(dag):
             return way
-        return self.walked(dag, way, Work(self.wiring, place, before, node=node, dag=dag))
+        return self.walked(way, Work(self.wiring, place, before, node=node, dag=dag))
+
+    def after_failure(self, way: Way, failed: Stop) -> Way:
+        """Return the way on after a step that failed; what is next on it finds what that one found."""
+        assert failed.task is not None
+        before = Before(failed.before.ref, (*failed.before.failed, failed.task.id), failed.before.fresh)
+        return self.way(way.dag, way.place, before, way.dag.after_failure(failed.node))
 
     def root(self, dag: Dag, initial: Mapping[str, Any]) -> Way:
         """Return the way through a pipeline that begins with some parameters, with a task for all of it."""
         beginning = self.task(Work(self.wiring, Place(("parameters",), ("parameters",)), None, initial=initial))
         place, before = Place(), Before(ref_of(beginning), settled=True, known=initial)
-        return self.walked(dag, self.way(dag, place, before), Work(self.wiring, place, before, dag=dag))
+        return self.walked(self.way(dag, place, before), Work(self.wiring, place, before, dag=dag))
 
-    def walked(self, dag: Dag, way: Way, work: Work) -> Way:
+    def walked(self, way: Way, work: Work) -> Way:
         """Return a way with a task that walks it, whatever fails on it."""
         task = self.task(work, None if way.task is None else {"0": way.task})
         return replace(way, task=task, walked=True, after=Before(ref_of(task), fresh=False))
@@ -185,22 +193,26 @@ class Wirer:
             branches = tuple(
                 (name, self.whole(dag, place.below(name), _begin(before))) for name, dag in node.branches.items()
             )
-        else:
-            known = None if before.known is None else {**before.known, **place.values}
-            values = known_values(node, known, place.name)
-            branches = tuple(self.branches(node, place, before, values)) if values is not None else ()
-            if values is None:
-                task = self.task(Work(self.wiring, place, before, node=node))
-                return Stop(node, place, before, task), Before(ref_of(task), fresh=False)
+        elif before.known is not None:
+            branches = tuple(self.branches(node, place, before, before.known))
+        else:  # found out on the way
+            task = self.task(Work(self.wiring, place, before, node=node))
+            return Stop(node, place, before, task), Before(ref_of(task), fresh=False)
         task = self.join(node, place, before, branches)
         return Stop(node, place, before, task, branches), Before(ref_of(task), fresh=False)
 
-    def branches(self, node: Node, place: Place, before: Before, values: Sequence[Any]) -> list[tuple[str, Way]]:
-        """Return the branch of a map for each value."""
+    def branches(
+        self, node: Node, place: Place, before: Before, parameters: Mapping[str, Any]
+    ) -> list[tuple[str, Way]]:
+        """Return the branch of a map for each value that it finds among parameters.
+
+        Raises:
+            ParameterNotSet, ResultInvalid: when nothing has set them, or they are no list of different values.
+        """
         assert node.branch is not None and node.iterate_as is not None
         return [
             (text_of(value), self.whole(node.branch, place.for_value(node.iterate_as, value), _begin(before)))
-            for value in values
+            for value in _values_of(node, {**parameters, **place.values}, place.name)
         ]
 
     def join(self, node: Node, place: Place, before: Before, branches: Sequence[tuple[str, Way]]) -> NodeTask:
@@ -270,18 +282,9 @@ def has_routes(dag: Dag, *, within: bool = False) -> bool:
     return own or any(has_routes(one, within=True) for one in inner)
 
 
-def known_values(node: Node, known: Mapping[str, Any] | None, name: str) -> list[Any] | None:
-    """Return the values of a map, None where the parameters are not known yet.
-
-    Raises:
-        ParameterNotSet, ResultInvalid: when nothing has set the parameter, or it is no list of different values.
-    """
-    if known is None:
-        return None
+def _values_of(node: Node, known: Mapping[str, Any], name: str) -> list[Any]:
     assert node.iterate_on is not None
     if node.iterate_on not in known:
-        from nectar.pipeline.functions import not_set
-
         raise not_set(name, node.iterate_on, known)
     values = known[node.iterate_on]
     if isinstance(values, str):
