@@ -895,6 +895,13 @@ def test_one_step_is_found_on_the_way_that_the_run_took(steps):
     assert not (steps.root / "notes").exists()
 
 
+def test_the_end_of_a_pipeline_of_which_nothing_is_carried_out_is_a_step_too(steps):
+    steps.file("p.yaml", pipeline("a: {type: as-is, render_string: anything}"))
+    words = ("execute", "--file", "p.yaml", "--run-id", "R", "--x", "1", "-q", "--step", "success")
+    log = steps.nectar(*words).json
+    assert (log["status"], log["parameters"]) == ("SUCCESS", {"x": "1"})
+
+
 def test_the_fail_node_of_the_pipeline_fails(steps):
     steps.file("p.yaml", pipeline("b: {type: task, command: steps.broken}"))
     step(steps, "b", 1)

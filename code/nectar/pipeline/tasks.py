@@ -125,8 +125,8 @@ class NodeTask(Task):
 
     def requires(self) -> dict[str, NodeTask]:
         """Return what it stands on: the step before it, the ends of branches, or the last step of its DAG."""
-        if self._end_gone is not None:
-            return {}
+        if self._end_gone is not None:  # nothing of the DAG, but what it began with
+            return {path: task_of(ref) for path, ref in self.work.requires().items()}
         if self._carried:
             carried, self._carried = self._carried, ()
             _unpack(self, carried)
