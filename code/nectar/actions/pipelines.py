@@ -17,7 +17,7 @@ from nectar.address import Address
 from nectar.chain.project import bind
 from nectar.errors import ParameterProblem
 from nectar.execution.bookkeeping import options_told
-from nectar.execution.choice import EXECUTORS, Options, check
+from nectar.execution.choice import EXECUTORS, Options, check, invalid
 from nectar.execution.outcome import Event, Listener, Runner, RunResult
 from nectar.extensions import find
 from nectar.pipeline import catalog, run_log_stores
@@ -214,10 +214,7 @@ def _check(services: Services) -> None:
     if executor.type in (LOCAL, *EXECUTORS):
         problems += _unknown_settings(f"the executor `{executor.type}`", executor.config, _OF_EXECUTORS)
     if problems:
-        raise errors.OptionsInvalid(
-            "; ".join(one.message for one in problems),
-            hint="; ".join(dict.fromkeys(one.hint for one in problems if one.hint)) or None,
-        )
+        raise invalid(problems)
 
 
 def _unknown_settings(what: str, given: Mapping[str, Any], known: Iterable[str]) -> Sequence[ParameterProblem]:

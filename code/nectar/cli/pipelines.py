@@ -23,7 +23,7 @@ from nectar.cli.signals import stopping
 from nectar.cli.words import TAG
 from nectar.errors import ExitCode
 from nectar.execution.outcome import Event, Listener, Runner, RunResult
-from nectar.pipeline.model import NodeType
+from nectar.pipeline.model import NodeType, Services
 from nectar.pipeline.reading import read_parameters, read_pipeline, read_variables
 from nectar.pipeline.services import read_services
 from nectar.plans import make_plan
@@ -68,8 +68,6 @@ def _carry_out_step(wish: Wish, asked: Asked, name: str, invocation: pipelines.I
 
 
 def _invocation(wish: Wish, asked: Asked) -> pipelines.Invocation:
-    from nectar.pipeline.model import Services
-
     one = asked.step or asked.items
     if asked.null and asked.items is None:
         raise errors.UsageError("`--null` is for the values of a map step", hint="add `--items NAME`")

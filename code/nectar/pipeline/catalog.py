@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 from nectar import errors
 from nectar.address import Address
+from nectar.extensions import find
 from nectar.pipeline.model import Service
 from nectar.pipeline.standing import Entry
 from nectar.pipeline.vocabulary import GROUPS
 from nectar.recording.sealing import digest_of
-from nectar.stores import open_store
+from nectar.stores import open_store, store_at
 
 DATA_FOLDER = "data"  #: to which patterns are relative, where a step does not say another
 _UNFINISHED = ".nectar-"  #: with which names of files begin that are not whole yet
@@ -127,9 +128,7 @@ class InStore:
     def get(self, entry: Entry, destination: Path) -> None:
         address = Address.parse(entry.path)
         with (
-            open_store(None if entry.location == open_store().url else entry.location)
-            .reader(address)
-            .open(f"{_IN_TARGET}/{entry.name}") as source,
+            store_at(entry.location).reader(address).open(f"{_IN_TARGET}/{entry.name}") as source,
             open(destination, "wb") as file,
         ):
             shutil.copyfileobj(source, file)
@@ -250,7 +249,5 @@ def make_catalog(service: Service, around: Surroundings) -> Catalog:
     Raises:
         OptionsInvalid: when there is none of this type.
     """
-    from nectar.extensions import find
-
     make: MakeCatalog = find(GROUPS["catalog"], "catalog", service.type, BUILT_IN)
     return make(service.config, around)

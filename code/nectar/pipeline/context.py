@@ -20,7 +20,7 @@ from nectar.pipeline.catalog import DATA_FOLDER, Surroundings, get_all, make_cat
 from nectar.pipeline.model import Service
 from nectar.pipeline.standing import Entry, Standing, checked_parameters, standing_in
 from nectar.secrets import fetching
-from nectar.stores import open_store
+from nectar.stores import open_store, store_at
 
 VARIABLE = "NECTAR_STEP"  #: the file of a step's context, for the processes that it starts
 #: what is called so is no part of a target, also where a process that the step left behind writes it late
@@ -201,10 +201,9 @@ def _read(place: Path) -> StepContext | None:
         asked = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None  # the step has ended: whoever is left asks nobody
-    store = open_store(None if asked["store"] == open_store().url else asked["store"])
     context = StepContext(
         asked["step"],
-        standing_in(asked["standing"], store),
+        standing_in(asked["standing"], store_at(asked["store"])),
         asked["values"],
         Surroundings(**asked["around"]),
         asked["data_folder"],

@@ -16,7 +16,7 @@ from nectar.recording.run import new_run_id
 from nectar.records import utc_now
 from nectar.runs import NewRun, Root, Run, RunState, RunStore
 from nectar.service.importers import Importers
-from nectar.stores import Store, open_store, stores_to_ask
+from nectar.stores import store_at
 
 OUTPUT = "out.txt"  #: by which a task without an output of its own in a store is asked for
 
@@ -78,7 +78,7 @@ def submit(
     if answer["complete"]:
         return Submitted(path, output, _made_by(books, new), complete=True, joined=False)
     if answer["complete"] is None:
-        found = store_of(answer["store"]).inspect(Address.parse(path), answer["outputs"])
+        found = store_at(answer["store"]).inspect(Address.parse(path), answer["outputs"])
         if found.complete and found.record is not None:
             return Submitted(path, output, found.record.run_id or None, complete=True, joined=False)
     run = books.enqueue(new, most=most_waiting)
@@ -123,11 +123,6 @@ def submit_again(books: RunStore, told: Told, *, failed: bool, most_waiting: int
         root_id=old.new.root_id or old.id,
     )
     return books.enqueue(new, most=most_waiting)
-
-
-def store_of(url: str) -> Store:
-    """Return the store of this address among those that the settings name."""
-    return next((one for one in stores_to_ask() if one.url == url), None) or open_store(url)
 
 
 def _made_by(books: RunStore, new: NewRun) -> str:

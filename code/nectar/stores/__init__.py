@@ -45,6 +45,7 @@ __all__ = [
     "TargetLease",
     "layers",
     "open_store",
+    "store_at",
     "stores_in_use",
     "stores_to_ask",
 ]
@@ -111,6 +112,15 @@ def stores_to_ask() -> list[Store]:
     """
     default = open_store()
     return [default, *(one for one in stores_in_use() if one not in layers(default))]
+
+
+def store_at(url: str) -> Store:
+    """Return the store of this address: one of those that the settings name, else another one.
+
+    Raises:
+        StoreNotSupported: when no store serves such an address.
+    """
+    return next((one for one in stores_to_ask() if one.url == url), None) or open_store(url)
 
 
 def _of_settings(current: settings.Settings) -> Store:
