@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from nectar import errors, settings
@@ -57,8 +57,10 @@ def _lambda(node: Node, context: StepContext) -> None:
 
 
 def _call(function: Callable[..., Any], context: StepContext) -> None:
-    arguments = dict(_arguments(function, context))
-    positional = [arguments.pop(name) for name in _positional(function) if name in arguments]
+    parameters = inspect.signature(function).parameters.values()
+    arguments = dict(_arguments(parameters, context))
+    by_place = (one.name for one in parameters if one.kind is one.POSITIONAL_ONLY)
+    positional = [arguments.pop(name) for name in by_place if name in arguments]
     here = os.getcwd()
     os.chdir(context.around.folder)
     try:
@@ -69,15 +71,10 @@ def _call(function: Callable[..., Any], context: StepContext) -> None:
     context.store_parameters(checked_parameters(context.step, returned))
 
 
-def _positional(function: Callable[..., Any]) -> list[str]:
-    parameters = inspect.signature(function).parameters.values()
-    return [one.name for one in parameters if one.kind is one.POSITIONAL_ONLY]
-
-
-def _arguments(function: Callable[..., Any], context: StepContext) -> Iterator[tuple[str, Any]]:
+def _arguments(parameters: Iterable[inspect.Parameter], context: StepContext) -> Iterator[tuple[str, Any]]:
     known = context.known
     taken = set()
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in parameters:
         if parameter.kind is parameter.VAR_KEYWORD:
             yield from ((name, value) for name, value in known.items() if name not in taken)
         elif parameter.kind is parameter.VAR_POSITIONAL:
