@@ -279,10 +279,12 @@ class LocalStore:
             self._fail(error, "written")
 
     def _make_durable(self, folders: Sequence[str]) -> None:
-        if self._durability is Durability.NONE or not folders:
+        if self._durability is Durability.NONE:
             return
-        if self._durability is Durability.GROUP and len(folders) > 1:
-            renaming.sync_file_system(folders[0])
+        if self._durability is Durability.GROUP:
+            # Also for a single attempt: measured, it takes half as long as six files and folders one by one.
+            for folder in {os.stat(folder).st_dev: folder for folder in folders}.values():
+                renaming.sync_file_system(folder)
             return
         for top in folders:
             for folder, _, names in os.walk(top, topdown=False, onerror=_raise):
