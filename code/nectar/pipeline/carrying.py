@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import CodeType
 from typing import Any
 
 from nectar import errors, settings
@@ -52,8 +54,12 @@ def _python(node: Node, context: StepContext) -> None:
 
 def _lambda(node: Node, context: StepContext) -> None:
     assert node.command is not None
-    code = compile(node.command.strip(), f"<the lambda of {context.step}>", "eval")
-    _call(eval(code, {"__name__": "nectar_step"}), context)
+    _call(eval(_compiled(node.command.strip(), node.name), {"__name__": "nectar_step"}), context)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(text: str, step: str) -> CodeType:
+    return compile(text, f"<the lambda of {step}>", "eval")
 
 
 def _call(function: Callable[..., Any], context: StepContext) -> None:

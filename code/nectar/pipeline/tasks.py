@@ -53,6 +53,7 @@ class NodeTask(Task):
 
     _work: Work | None = None
     _required: Mapping[str, NodeTask] | None = None
+    _known_way: Way | None = None  #: of a DAG that this process has wired
     _yielded = False  #: it was, and whoever plans it is to learn what it stands on
     _carried: tuple[_Carried, ...] = ()  #: what it stood on where it was yielded, itself included
     _end_gone: tuple[NodeType, Ref | None] | None = None  #: to which end of its DAG another engine came, and after what
@@ -65,7 +66,7 @@ class NodeTask(Task):
 
         Where it was yielded they go along, one beside the other: the process that plans it may know none of them.
         """
-        state = {**self.__dict__, "_required": None}
+        state = {**self.__dict__, "_required": None, "_known_way": None}
         if self._yielded:
             state |= {"_yielded": False, "_carried": _stood_on(self)}
         return state
@@ -75,6 +76,10 @@ class NodeTask(Task):
         self._work, self._required = work, required
         if _joins(work) and work.ends is None:
             _open_maps[self.id] = self
+
+    def take_way(self, way: Way) -> None:
+        """Learn the way through its DAG on which nothing fails."""
+        self._known_way = way
 
     def as_yielded(self) -> NodeTask:
         """Return it as `run` may yield it: to an engine in another process, too."""
@@ -242,6 +247,8 @@ class NodeTask(Task):
     # A DAG
 
     def _way(self, wirer: Wirer) -> Way:
+        if self._known_way is not None:
+            return self._known_way
         work = self.work
         assert work.dag is not None and work.before is not None
         before = work.before

@@ -177,6 +177,7 @@ class Wirer:
     def walked(self, way: Way, work: Work) -> Way:
         """Return a way with a task that walks it, whatever fails on it."""
         task = self.task(work, None if way.task is None else {"0": way.task})
+        task.take_way(way)
         return replace(way, task=task, walked=True, after=Before(ref_of(task), fresh=False))
 
     def _stop(self, node: Node, place: Place, before: Before) -> tuple[Stop, Before]:
