@@ -647,6 +647,36 @@ def test_a_budget_is_never_exceeded_but_by_one_alone() -> None:
     budget.give(25)
 
 
+def test_buffers_are_used_again_by_one_at_a_time_and_kept_for_nobody() -> None:
+    budget = connection.Budget(12)
+    marks, broken = iter(range(1, 256)), []
+
+    def work(size: int) -> None:
+        mark = bytes([next(marks)]) * size
+        for _ in range(300):
+            buffer = budget.buffer(size)
+            buffer[:] = mark
+            broken.extend([size] if buffer != mark or len(buffer) != size else [])
+            budget.give_back(buffer)
+
+    threads = [threading.Thread(target=work, args=(size,)) for size in (4, 4, 4, 4, 3)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not broken
+    held, first = budget.buffer(4), budget.buffer(4)
+    budget.give_back(first)
+    assert budget.buffer(4) is first
+    budget.give_back(first)
+    budget.take(8)  # all that is left: what was kept for the next one is let go
+    budget.give(8)
+    assert (second := budget.buffer(4)) is not first
+    budget.give_back(second)
+    budget.give_back(held)
+    assert budget.buffer(4) is not second  # nor is anything kept when nobody has any
+
+
 # Links.
 
 

@@ -72,18 +72,43 @@ class Budget:
     def __init__(self, size: int) -> None:
         self._free = self._size = size
         self._changed = threading.Condition()
+        self._idle: list[bytearray] = []  # with those in use never more than there are in all
 
     def take(self, size: int) -> None:
         """Wait until there are so many bytes."""
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= min(size, self._size))
-            self._free -= size
+            self._wait_for(size)
+            self._idle.clear()
 
     def give(self, size: int) -> None:
         """Give so many bytes back."""
         with self._changed:
             self._free += size
             self._changed.notify_all()
+
+    def buffer(self, size: int) -> bytearray:
+        """Wait until there are so many bytes, and return them, with anything in them.
+
+        Those that another one gave back are used again: the system clears memory that is new, page by page.
+        """
+        with self._changed:
+            self._wait_for(size)
+            while self._idle:
+                if len(found := self._idle.pop()) == size:
+                    return found
+        return bytearray(size)
+
+    def give_back(self, buffer: bytearray) -> None:
+        """Give the bytes of a buffer back, which nobody may look at any more."""
+        with self._changed:
+            self._idle.append(buffer)
+            self.give(len(buffer))
+            if self._free >= self._size:
+                self._idle.clear()
+
+    def _wait_for(self, size: int) -> None:
+        self._changed.wait_for(lambda: self._free >= min(size, self._size))
+        self._free -= size
 
 
 @dataclass(slots=True)

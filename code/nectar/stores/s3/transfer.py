@@ -103,7 +103,7 @@ def _send_parts(connection: Connection, key: str, upload: str, content: Content)
     live = connection.live()
     failed = threading.Event()
 
-    def send(number: int, raw: bytes) -> dict[str, object]:
+    def send(number: int, raw: bytearray) -> dict[str, object]:
         try:
             if failed.is_set():
                 return {}
@@ -113,7 +113,7 @@ def _send_parts(connection: Connection, key: str, upload: str, content: Content)
             failed.set()
             raise
         finally:
-            live.memory.give(len(raw))
+            live.memory.give_back(raw)
 
     digest, sent, size = hashlib.sha256(), list[Future[dict[str, object]]](), _part_size(content.size, PART)
     assert content.path is not None
@@ -122,16 +122,14 @@ def _send_parts(connection: Connection, key: str, upload: str, content: Content)
             for offset in range(0, content.size, size):
                 if failed.is_set():
                     break
-                length = min(size, content.size - offset)
-                live.memory.take(length)
+                raw = live.memory.buffer(min(size, content.size - offset))
                 try:
-                    raw = file.read(length)
-                    digest.update(raw)
-                    if len(raw) != length:
+                    if file.readinto(raw) != len(raw):
                         raise _changed(content)
+                    digest.update(raw)
                     sent.append(live.transfers.submit(send, len(sent) + 1, raw))
                 except BaseException:
-                    live.memory.give(length)
+                    live.memory.give_back(raw)
                     raise
             sha256 = digest.hexdigest()
             if not failed.is_set() and (file.read(1) or content.sha256 not in ("", sha256)):
