@@ -66,6 +66,8 @@ def _encoded_mapping(value: Mapping[str, Any]) -> str:
         item = value[key]
         if type(item) is str and item.isascii() and key.isascii():  # nearly all: no calls for it
             parts.append(f"{len(key)}:{key}{len(item)}:{item}")
+        elif type(item) is int and key.isascii():
+            parts.append(f"{len(key)}:{key}i{item}e")
         else:
             parts.append(_encoded(key))
             parts.append(_encoded(item))

@@ -62,7 +62,7 @@ def test_what_the_shared_store_has_is_complete_here_and_read_from_there(shared: 
     mine = layered("mine")
     assert mine.present([address, missing]) == {address}
     found = mine.inspect(address, ("out.txt",))
-    assert found.complete and mine.unchanged(address, found.stamp)
+    assert found.complete and not mine.changed({address: found.stamp})
     assert mine.records([address, missing]).keys() == {address}
     assert content(mine, address) == b"a colleague's"
     assert Path(mine.reader(address).path("out.txt")).read_bytes() == b"a colleague's"
@@ -99,7 +99,7 @@ def test_with_both_the_first_in_the_shared_store_wins_for_everybody(
     assert not commitment.won
     assert content(second, address) == b"early"
     assert second.own.inspect(address).state is State.MISSING
-    assert second.unchanged(address, commitment.stamp)
+    assert not second.changed({address: commitment.stamp})
 
 
 def test_a_forced_remake_replaces_what_both_have(shared: Store, layered: Make, put: Any) -> None:

@@ -90,17 +90,18 @@ def test_the_records_of_many_targets_are_read_at_once(store: Store, finish: Any)
 
 
 def test_a_stamp_tells_whether_a_record_is_still_the_same(store: Store, finish: Any) -> None:
-    address = new_address()
+    address, absent = new_address(), new_address()
+    assert store.changed({}) == set()
     [commitment] = store.commit([finish(address)])
     found = store.inspect(address)
     assert found.stamp is not None
-    assert store.unchanged(address, found.stamp)
+    assert store.changed({address: found.stamp, absent: found.stamp}) == {absent}
     if commitment.stamp is not None:
         assert commitment.stamp == found.stamp
     store.commit([finish(address, {"out.txt": b"other"}, replaces=found.version)])
-    assert not store.unchanged(address, found.stamp)
+    assert store.changed({address: found.stamp}) == {address}
     store.quarantine(address, "removed")
-    assert not store.unchanged(address, found.stamp)
+    assert store.changed({address: found.stamp}) == {address}
 
 
 def test_what_was_tried_is_known_by_its_key(store: Store, finish: Any) -> None:

@@ -643,3 +643,20 @@ def test_a_missing_input_file_is_an_error_that_names_it(project: Path):
 
     with pytest.raises(errors.MissingInput, match=r"missing\.txt"):
         nectar.run(MissingTask())
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+@given(
+    TEXTS,
+    TEXTS,
+    st.dictionaries(TEXTS, st.integers() | TEXTS, max_size=4),
+    st.dictionaries(TEXTS, TEXTS, max_size=3),
+    st.lists(TEXTS | st.just("out.txt"), max_size=3),
+)
+def test_a_task_is_identified_as_its_document_is(
+    family: str, version: str, params: dict[str, int | str], inputs: dict[str, str], outputs: list[str]
+) -> None:
+    document = identity.task_document(family, version, params, inputs, outputs)
+    assert identity.identify_task(family, version, params, inputs, outputs) == identity.identify(document)

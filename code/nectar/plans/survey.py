@@ -371,7 +371,7 @@ def _earlier(survey: _Survey, look: _Look, required: Sequence[PlanStep]) -> tupl
         known = survey.files.get(reference(requirement))
         state = state_of(requirement)
         if known is None and state is not None:
-            known = state.found[1] if state.found is not None else files_of(cast(Task, requirement))
+            known = state.found[1] if state.found is not None else files_of([cast(Task, requirement)])[0]
         inputs[path] = known
     recipe = recipe_of(task, document_of(task), inputs)
     if recipe is None:

@@ -311,8 +311,8 @@ class Store(Leasing, Clearing, Protocol):
             StoreUnreachable: when the store cannot answer.
         """
 
-    def unchanged(self, address: Address, stamp: Hashable) -> bool:
-        """Say whether the record at an address is the one that had this stamp; cheaper than to inspect it again.
+    def changed(self, stamps: Mapping[Address, Hashable]) -> set[Address]:
+        """Return where the record is not the one that had this stamp; cheaper than to inspect all of them again.
 
         Raises:
             StoreUnreachable: when the store cannot answer.

@@ -12,7 +12,7 @@ import heapq
 import math
 import os
 import shutil
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -84,11 +84,15 @@ class LayeredStore:
         missing = [address for address in wanted if address not in found]
         return {**found, **self.shared.records(missing)} if missing else found
 
-    def unchanged(self, address: Address, stamp: Hashable) -> bool:
-        if not isinstance(stamp, tuple):
-            return False
-        layer, its_stamp = stamp
-        return (self.own, self.shared)[layer].unchanged(address, its_stamp)
+    def changed(self, stamps: Mapping[Address, Hashable]) -> set[Address]:
+        by_layer: tuple[dict[Address, Hashable], dict[Address, Hashable]] = {}, {}
+        found = set()
+        for address, stamp in stamps.items():
+            if isinstance(stamp, tuple):
+                by_layer[stamp[0]][address] = stamp[1]
+            else:
+                found.add(address)
+        return found | self.own.changed(by_layer[0]) | self.shared.changed(by_layer[1])
 
     def walk(self, prefix: str = "") -> Iterator[Address]:
         last: Address | None = None

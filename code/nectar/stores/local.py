@@ -15,13 +15,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import math
+import operator
 import os
 import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TypeVar
 
@@ -193,13 +195,23 @@ class LocalStore:
     def records(self, addresses: Iterable[Address]) -> dict[Address, Record]:
         return records_by_inspection(self, addresses)
 
-    def unchanged(self, address: Address, stamp: Hashable) -> bool:
+    def changed(self, stamps: Mapping[Address, Hashable]) -> set[Address]:
+        found: set[Address] = set()
         try:
-            return _stamp(os.stat(f"{self._place(address)}/{RECORD_NAME}", follow_symlinks=False)) == stamp
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+            for prefix, some in itertools.groupby(stamps, operator.attrgetter("prefix")):
+                addresses = list(some)
+                try:
+                    above = os.open(f"{self.root}/{prefix}", os.O_RDONLY | os.O_DIRECTORY)
+                except (FileNotFoundError, NotADirectoryError):
+                    found.update(addresses)
+                    continue
+                try:
+                    found.update(one for one in addresses if _stamp_below(above, one.key) != stamps[one])
+                finally:
+                    os.close(above)
         except OSError as error:
             self._fail(error, "read")
+        return found
 
     def walk(self, prefix: str = "") -> Iterator[Address]:
         self._check_root()
@@ -638,6 +650,14 @@ def _write_new(path: str, raw: bytes) -> None:
 def _stamp(found: os.stat_result) -> Hashable:
     """Return what tells one record's file from every other: renames leave it as it is, writing does not."""
     return hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+def _stamp_below(above: int, key: str) -> Hashable:
+    """Return the stamp of a record, None where there is none."""
+    try:
+        return _stamp(os.stat(f"{key}/{RECORD_NAME}", dir_fd=above, follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _names_in(folder: str, store: LocalStore) -> list[str]:

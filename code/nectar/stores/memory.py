@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import BinaryIO
@@ -105,9 +105,12 @@ class MemoryStore:
     def records(self, addresses: Iterable[Address]) -> dict[Address, Record]:
         return records_by_inspection(self, addresses)
 
-    def unchanged(self, address: Address, stamp: Hashable) -> bool:
+    def changed(self, stamps: Mapping[Address, Hashable]) -> set[Address]:
+        return {address for address, stamp in stamps.items() if self._version(address) != stamp}
+
+    def _version(self, address: Address) -> str | None:
         raw = self.folders.get(address.path, _Held()).files.get(RECORD_NAME)
-        return raw is not None and hashlib.sha256(raw).hexdigest() == stamp
+        return None if raw is None else hashlib.sha256(raw).hexdigest()
 
     def stage(self, address: Address, attempt: str) -> Staging:
         path = os.path.join(self.disk, "staging", attempt)

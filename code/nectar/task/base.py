@@ -205,18 +205,23 @@ class Task(luigi.Task, metaclass=TaskRegister):
 
     def identity_document(self, inputs: Mapping[str, str]) -> dict[str, Any]:
         """Return what the task's identity is made of, given the output ids of its inputs by path."""
+        return identity.task_document(*self._identity_parts(inputs))
+
+    def _identity_parts(
+        self, inputs: Mapping[str, str]
+    ) -> tuple[str, str, dict[str, int | str], Mapping[str, str], tuple[str, ...]]:
         outputs = own_outputs(self)
         for name in outputs:
             check_output_name(name)
-        return identity.task_document(
-            self.identity_family(), self._version_text(), self._identity_params(), inputs, outputs
-        )
+        return self.identity_family(), self._version_text(), self._identity_params(), inputs, outputs
 
     def identify_with(self, inputs: Mapping[str, str]) -> Identity:
         """Return the task's identity given the output ids of its inputs by path."""
-        document = self.identity_document(inputs)
         chosen = self.identity
         scheme = IdentityScheme(chosen) if chosen is not None else settings.current().identity
+        if scheme is IdentityScheme.NECTAR and type(self).identity_document is Task.identity_document:
+            return identity.identify_task(*self._identity_parts(inputs))
+        document = self.identity_document(inputs)
         if scheme is IdentityScheme.NECTAR:
             return identity.identify(document)
         texts = {

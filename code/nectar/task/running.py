@@ -26,6 +26,7 @@ from nectar.redaction.known import cleanse, redacted, redacted_tree
 from nectar.settings import Drift
 from nectar.stores import Commitment, Recipe, State
 from nectar.task import closure, code
+from nectar.task.state import TaskState
 
 if TYPE_CHECKING:
     from nectar.task.base import Task
@@ -294,31 +295,31 @@ def _is_to_be_replaced(task: Task, own: Any, foreign: list[luigi.Target], found:
 
 def _entries(requirements: Iterable[luigi.Task], *, with_files: bool) -> list[InputEntry]:
     wanted: list[Any] = list(requirements)
-    if with_files:
-        _remember_all([one for one in wanted if closure.state_of(one) is not None])
+    ours = [one for one in wanted if closure.state_of(one) is not None]
+    files = iter(files_of(ours) if with_files else [None] * len(ours))
     entries = []
     for one in wanted:
         if closure.state_of(one) is None:
             entries.append(InputEntry(redacted(closure.reference(one)), None, None, None))
         else:
-            files = files_of(one) if with_files else None
-            entries.append(InputEntry(repr(one), one.target_address().path, one.output_id, files))
+            entries.append(InputEntry(repr(one), one.target_address().path, one.output_id, next(files)))
     return entries
 
 
-def _remember_all(tasks: Sequence[luigi.Task]) -> None:
-    """Read the records of those tasks of which no digests are known, all that lie in one store at once."""
-    by_store: dict[str, tuple[stores.Store, dict[Address, Task]]] = {}
-    for one in tasks:
-        task = cast("Task", one)
-        if task._nectar.found is None and not task.reads_file:
-            store = task.target_store()
-            by_store.setdefault(store.url, (store, {}))[1][task.target_address()] = task
-    for store, unknown in by_store.values():
-        if store.checks_in_plans or len(unknown) < 2:
-            continue
-        for address, record in store.records(unknown).items():
-            unknown[address]._nectar.found = (None, record.digests)
+def _look_again(tasks: Iterable[Task]) -> None:
+    """Forget the digests of targets whose records have changed, and read many records that are not known at once."""
+    by_store: dict[str, tuple[stores.Store, dict[Address, TaskState]]] = {}
+    for task in tasks:
+        store = task.target_store()
+        by_store.setdefault(store.url, (store, {}))[1][task.target_address()] = task._nectar
+    for store, states in by_store.values():
+        known = {address: state.found[0] for address, state in states.items() if state.found is not None}
+        for address in store.changed({address: stamp for address, stamp in known.items() if stamp is not None}):
+            states[address].found = None
+        unknown = [address for address, state in states.items() if state.found is None]
+        if not store.checks_in_plans and len(unknown) > 1:
+            for address, record in store.records(unknown).items():
+                states[address].found = (None, record.digests)
 
 
 def remember_files(task: Task, record: Record, stamp: Hashable) -> None:
@@ -334,21 +335,22 @@ def recipe_of(task: Task, document: Mapping[str, Any], inputs: Mapping[str, Mapp
     return reuse.recipe_of(task.target_address().prefix, document, inputs)
 
 
-def files_of(task: Task) -> Mapping[str, str] | None:
-    """Return file -> sha256 of a target, None where there is none.
+def files_of(tasks: Sequence[Task]) -> list[Mapping[str, str] | None]:
+    """Return file -> sha256 of the target of each task, None where there is none.
 
     Raises:
-        StoreUnreachable: when the store cannot answer.
+        StoreUnreachable: when a store cannot answer.
     """
+    _look_again(task for task in tasks if not task.reads_file)
+    return [_files_of(task) for task in tasks]
+
+
+def _files_of(task: Task) -> Mapping[str, str] | None:
     if task.reads_file:
         return cast("Any", task).digests()  # type: ignore[no-any-return]
-    known = task._nectar.found
-    if known is not None and known[0] is None:
-        return known[1]
-    store, address = task.target_store(), task.target_address()
-    if known is not None and store.unchanged(address, known[0]):
-        return known[1]
-    found = store.inspect(address, leftovers=False)
+    if task._nectar.found is not None:
+        return task._nectar.found[1]
+    found = task.target_store().inspect(task.target_address(), leftovers=False)
     if found.record is None:
         return None
     remember_files(task, found.record, found.stamp)

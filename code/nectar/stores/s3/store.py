@@ -18,7 +18,7 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 from nectar import errors, records
 from nectar.address import Address, check_prefix, is_key
@@ -147,9 +147,9 @@ class S3Store:
                     self._etags[address] = answer.etag
         return found
 
-    def unchanged(self, address: Address, stamp: Hashable) -> bool:
+    def changed(self, stamps: Mapping[Address, Hashable]) -> set[Address]:
         """Say so by what this process saw last: who reads an input asks for the object that its record names."""
-        return self._etags.get(address) == stamp
+        return {address for address, stamp in stamps.items() if self._etags.get(address) != stamp}
 
     def walk(self, prefix: str = "") -> Iterator[Address]:
         prefix = prefix.strip("/")
