@@ -24,7 +24,7 @@ from nectar.plans import Action, PlanStep, Prepared, Why, make_plan
 from nectar.plans.collection import without_collection
 from nectar.recording.run import Run, running
 from nectar.records import utc_now
-from nectar.task.closure import reference
+from nectar.task.closure import reference, state_of
 
 BATCH_SECONDS = 0.1  #: how long a batch of jobs is meant to take
 MOST_IN_BATCH = 128
@@ -342,6 +342,9 @@ class Engine:
         # The first of a class pays for what is found out once: what is shorter counts for more than what is longer.
         weight = 0.6 if report.seconds < known else 0.3
         self._seconds[kind] = (1 - weight) * known + weight * report.seconds
+        state = state_of(entry.task)
+        if state is not None and report.found is not None:
+            state.found = report.found
         self._begin_event(entry)
         status = StepStatus.REUSED if report.reused else StepStatus.SUCCEEDED
         self._note(entry, status, seconds=report.seconds, logs=report.logs)

@@ -198,7 +198,11 @@ class Hands:
             outcome = task._nectar.outcome if isinstance(task, Task) else None
             logs = outcome.logs if outcome is not None else None
             reused = outcome is not None and outcome.reused_from is not None
-            self.tell(Report(ReportKind.SUCCEEDED, started.job.ref, seconds=started.took, logs=logs, reused=reused))
+            found = task._nectar.found if isinstance(task, Task) else None
+            done = Report(
+                ReportKind.SUCCEEDED, started.job.ref, seconds=started.took, logs=logs, reused=reused, found=found
+            )
+            self.tell(done)
             if isinstance(task, Task):
                 task._nectar.outcome = None  # nobody asks for it any more, and there may be 100,000 of them
 

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import luigi
 
+from nectar.task.state import Found
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -47,10 +49,11 @@ class Report:
     logs: str | None = None  #: place of the logs in the store
     reused: bool = False  #: of SUCCEEDED: the files of an earlier target were taken
     wanted: tuple[luigi.Task, ...] = ()  #: of YIELDED
+    found: Found | None = None  #: of SUCCEEDED: what who requires it has to know of its files
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as the values alone: a data class asks itself for its fields, which takes longer than all else."""
-        facts = (self.seconds, self.error, self.code, self.hint, self.logs, self.reused, self.wanted)
+        facts = (self.seconds, self.error, self.code, self.hint, self.logs, self.reused, self.wanted, self.found)
         return Report, (self.kind, self.ref, self.detail, *facts)
 
 

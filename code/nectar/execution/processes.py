@@ -32,6 +32,7 @@ from nectar.recording.run import Run
 from nectar.stores import Store
 from nectar.task import Task, ground
 from nectar.task.base import own_outputs
+from nectar.task.running import known_of_inputs
 
 GRACE_S = 5.0  #: between asking a worker to end and ending it
 MOST_STARTS = 3  #: workers in a row that may die before they ask for work
@@ -145,7 +146,8 @@ class ProcessExecutor:
         for job in jobs:
             try:
                 number = self._number(worker, job.ref)
-                packed.append(Packed(number, job.ref, job.number, job.forced, pickle.dumps(job.task)))
+                raw = pickle.dumps(job.task)
+                packed.append(Packed(number, job.ref, job.number, job.forced, raw, known_of_inputs(job.task)))
             except Exception as error:  # a task's own state: whatever its pickling raises
                 self._tell(Report(ReportKind.FAILED, job.ref, error=f"cannot be sent to a worker: {error}"))
             else:

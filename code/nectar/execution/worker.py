@@ -15,6 +15,7 @@ import pickle
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
@@ -29,6 +30,8 @@ from nectar.recording.provenance import learn_git_state
 from nectar.recording.run import Run, running
 from nectar.redaction import filters
 from nectar.settings import Settings, adopt
+from nectar.task.running import told_of_inputs
+from nectar.task.state import Found
 
 _PR_SET_PDEATHSIG = 1
 
@@ -54,10 +57,11 @@ class Packed:
     number: int  #: of the attempt
     forced: bool
     raw: bytes
+    inputs: Mapping[str, Found]  #: what the engine knows of the targets that it requires, by their paths
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as the values alone, as a `Report` does."""
-        return Packed, (self.serial, self.ref, self.number, self.forced, self.raw)
+        return Packed, (self.serial, self.ref, self.number, self.forced, self.raw, self.inputs)
 
 
 def work(pipe: Connection, lifeline: Connection, at_work: Any, start: Start) -> None:
@@ -172,7 +176,9 @@ class _Worker:
             else:
                 jobs.append(Job(one.ref, task, one.number, one.forced))
         self._serials.update({one.ref: one.serial for one in packed})
-        self._hands.carry_out(jobs)
+        known = {path: found for one in packed for path, found in one.inputs.items()}
+        with told_of_inputs(known):
+            self._hands.carry_out(jobs)
 
     def _note(self, at_work: AtWork | None) -> None:
         if self._pipe.closed:

@@ -26,7 +26,7 @@ from nectar.redaction.known import cleanse, redacted, redacted_tree
 from nectar.settings import Drift
 from nectar.stores import Commitment, Recipe, State
 from nectar.task import closure, code
-from nectar.task.state import TaskState
+from nectar.task.state import Found, TaskState
 
 if TYPE_CHECKING:
     from nectar.task.base import Task
@@ -306,12 +306,40 @@ def _entries(requirements: Iterable[luigi.Task], *, with_files: bool) -> list[In
     return entries
 
 
+def known_of_inputs(task: luigi.Task) -> dict[str, Found]:
+    """Return what this process knows of the targets that a task requires, by their paths; nobody is asked."""
+    state = closure.state_of(task)
+    if state is None or state.requirements is None:
+        return {}
+    states = ((one, closure.state_of(one)) for one in state.requirements[1])
+    return {
+        cast("Task", one).target_address().path: state.found
+        for one, state in states
+        if state is not None and state.found is not None
+    }
+
+
+@contextlib.contextmanager
+def told_of_inputs(known: Mapping[str, Found]) -> Iterator[None]:
+    """Let tasks use meanwhile what another process knew of the targets that they require, where it still holds."""
+    _told.update(known)
+    try:
+        yield
+    finally:
+        _told.clear()
+
+
+_told: dict[str, Found] = {}
+
+
 def _look_again(tasks: Iterable[Task]) -> None:
     """Forget the digests of targets whose records have changed, and read many records that are not known at once."""
     by_store: dict[str, tuple[stores.Store, dict[Address, TaskState]]] = {}
     for task in tasks:
         store = task.target_store()
-        by_store.setdefault(store.url, (store, {}))[1][task.target_address()] = task._nectar
+        state, address = task._nectar, task.target_address()
+        state.found = state.found or _told.get(address.path)
+        by_store.setdefault(store.url, (store, {}))[1][address] = state
     for store, states in by_store.values():
         known = {address: state.found[0] for address, state in states.items() if state.found is not None}
         for address in store.changed({address: stamp for address, stamp in known.items() if stamp is not None}):

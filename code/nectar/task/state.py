@@ -14,6 +14,9 @@ from nectar.parameters import Canonical
 from nectar.recording.attempt import Outcome
 from nectar.stores import Staging
 
+#: of a complete target: the stamp of its record, and file -> sha256
+Found = tuple[Hashable, Mapping[str, str]]
+
 
 @dataclass(slots=True)
 class TaskState:
@@ -32,8 +35,7 @@ class TaskState:
     text: str | None = None  #: how the task is shown
     #: paths, and what is required there, as the identity was found; stays in this process
     requirements: tuple[tuple[str, ...], tuple[luigi.Task, ...]] | None = None
-    #: stamp of its record, and file -> sha256, as it was found complete; stays in this process
-    found: tuple[Hashable, Mapping[str, str]] | None = None
+    found: Found | None = None  #: as it was found complete; does not travel with the task
     forced: bool = False  #: its next attempt replaces a complete target
     retried: bool = False  #: an attempt at it failed in this run
     absent: bool = False  #: nothing was at its address when the lease on it was taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -50,6 +51,16 @@ CHAIN = """
 
         def requires(self):
             return [SmallTask(n=n) for n in range(self.count)]
+
+
+    class SumTask(nectar.Task):
+        count = luigi.IntParameter()
+
+        def requires(self):
+            return [SmallTask(n=n) for n in range(self.count)]
+
+        def run(self):
+            self.dump("all")
 
 """
 
@@ -130,6 +141,19 @@ def test_durability_says_what_is_waited_for(chain):
     assert found["none"] == (0, 0)
     assert 0 < found["group"][1] < 12 and found["group"][0] < 48
     assert found["each"][0] >= 3 * 24 and found["each"][1] == 0
+
+
+def test_a_worker_learns_the_digests_of_inputs_from_the_engine(chain):
+    """The records of what other workers made a moment ago, and of what the plan found, are not read once more."""
+    if subprocess.run(["strace", "-V"], capture_output=True).returncode:
+        pytest.skip("strace is not here")
+    made = traced_run(chain, "--trace=openat", words=("SumTask", "--count", "12"))
+    assert made.code == 0, made
+    read = re.compile(r'openat\(.*record\.json", O_RDONLY')
+    assert not [line for line in (chain.root / "trace").read_text().splitlines() if read.search(line)]
+    [summed] = [json.loads((place / "record.json").read_text()) for place in chain.targets("SumTask")]
+    digests = sorted(entry["files"]["out.txt"] for entry in summed["inputs"].values())
+    assert digests == sorted(hashlib.sha256(str(n).encode()).hexdigest() for n in range(12))
 
 
 @pytest.mark.root
