@@ -671,7 +671,8 @@ def test_buffers_are_used_again_by_one_at_a_time_and_kept_for_nobody() -> None:
     budget.give_back(first)
     budget.take(8)  # all that is left: what was kept for the next one is let go
     budget.give(8)
-    assert (second := budget.buffer(4)) is not first
+    second = budget.buffer(4)
+    assert second is not first
     budget.give_back(second)
     budget.give_back(held)
     assert budget.buffer(4) is not second  # nor is anything kept when nobody has any
