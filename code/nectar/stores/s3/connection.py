@@ -27,7 +27,7 @@ from nectar.stores.s3.reaching import Reaching
 
 THREADS = 32  #: requests under way at once, for each client
 TRANSFERS = 10  #: parts of big objects under way at once, for each client
-IN_MEMORY = 64 * 1024**2  #: bytes of objects that wait to be sent, for each client
+IN_MEMORY = 96 * 1024**2  #: bytes of objects that wait to be sent, for each client
 CONNECT_S = 5.0  #: until an endpoint that says nothing counts as not reachable
 _SEEN_S = 60.0  # for so long after an answer a bucket is there: it can only be deleted when it is empty
 

@@ -23,7 +23,7 @@ from nectar.stores.s3.reading import another
 
 MIB = 1024**2
 LARGE = MULTIPART_ABOVE  #: a file above this is uploaded in parts
-PART = 8 * MIB  #: bytes of a part; more where a file would have too many of them
+PART = 16 * MIB  #: bytes of a part; more where a file would have too many of them
 COPY_LARGE = 5 * 1024**3  #: what a server copies in one request
 COPY_PART = 512 * MIB
 _PARTS = 10_000  # AWS: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
