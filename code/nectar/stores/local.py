@@ -199,16 +199,12 @@ class LocalStore:
         found: set[Address] = set()
         try:
             for prefix, some in itertools.groupby(stamps, operator.attrgetter("prefix")):
-                addresses = list(some)
+                above = self._open_inside(prefix)
                 try:
-                    above = os.open(f"{self.root}/{prefix}", os.O_RDONLY | os.O_DIRECTORY)
-                except (FileNotFoundError, NotADirectoryError):
-                    found.update(addresses)
-                    continue
-                try:
-                    found.update(one for one in addresses if _stamp_below(above, one.key) != stamps[one])
+                    found.update(one for one in some if above < 0 or _stamp_below(above, one.key) != stamps[one])
                 finally:
-                    os.close(above)
+                    if above >= 0:
+                        os.close(above)
         except OSError as error:
             self._fail(error, "read")
         return found
