@@ -96,6 +96,8 @@ def test_a_stamp_tells_whether_a_record_is_still_the_same(store: Store, finish: 
     found = store.inspect(address)
     assert found.stamp is not None
     assert store.changed({address: found.stamp, absent: found.stamp}) == {absent}
+    elsewhere = Address("chains/none/none_chain/NoneTask", address.key)  # where nothing was ever made
+    assert store.changed({address: found.stamp, elsewhere: found.stamp}) == {elsewhere}
     if commitment.stamp is not None:
         assert commitment.stamp == found.stamp
     store.commit([finish(address, {"out.txt": b"other"}, replaces=found.version)])

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -89,8 +90,6 @@ def test_a_worker_killed_between_run_and_commit_leaves_nothing_torn(chain, durab
 
 def test_a_worker_killed_within_the_group_commit_leaves_each_whole_or_absent(chain):
     """The n-th rename of the group kills the worker."""
-    if subprocess.run(["strace", "-V"], capture_output=True).returncode:
-        pytest.skip("strace is not here")
     renames = 30
     ended = traced_run(chain, f"--inject=renameat2:signal=KILL:when={renames}")
     assert ended.code == 1
@@ -106,6 +105,8 @@ def test_a_worker_killed_within_the_group_commit_leaves_each_whole_or_absent(cha
 
 
 def traced_run(chain, *options, durability="none", words=("AllTask",)):
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not here")
     log = chain.root / "trace"
     command = ["strace", "-f", "-qq", "-o", str(log), *options]
     command += [sys.executable, "-m", "nectar.cli", "run", "--json", "--executor", "processes", "etl/engine_chain"]
@@ -132,8 +133,6 @@ def syncs(chain, durability):
 
 def test_durability_says_what_is_waited_for(chain):
     """Nothing for `none`, the disk once a group for `group`, each file for `each`."""
-    if subprocess.run(["strace", "-V"], capture_output=True).returncode:
-        pytest.skip("strace is not here")
     found = {}
     for durability in ("none", "group", "each"):
         found[durability] = syncs(chain, durability)
@@ -145,8 +144,6 @@ def test_durability_says_what_is_waited_for(chain):
 
 def test_a_worker_learns_the_digests_of_inputs_from_the_engine(chain):
     """The records of what other workers made a moment ago, and of what the plan found, are not read once more."""
-    if subprocess.run(["strace", "-V"], capture_output=True).returncode:
-        pytest.skip("strace is not here")
     made = traced_run(chain, "--trace=openat", words=("SumTask", "--count", "12"))
     assert made.code == 0, made
     read = re.compile(r'openat\(.*record\.json", O_RDONLY')

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -624,6 +624,15 @@ def test_a_copy_is_made_on_the_server_and_only_where_nothing_is(store: S3Client,
     assert store.do(Head("d")) == Absent()
 
 
+def at_the_same_time(work: Callable[[int], None], sizes: Sequence[int]) -> None:
+    """Call a function for each size, in threads of their own, and wait for all."""
+    threads = [threading.Thread(target=work, args=(size,)) for size in sizes]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+
+
 def test_a_budget_is_never_exceeded_but_by_one_alone() -> None:
     budget, most, held, lock = connection.Budget(10), [0], [0], threading.Lock()
 
@@ -637,11 +646,7 @@ def test_a_budget_is_never_exceeded_but_by_one_alone() -> None:
                 held[0] -= size
             budget.give(size)
 
-    threads = [threading.Thread(target=work, args=(size,)) for size in (1, 3, 4, 7, 10)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    at_the_same_time(work, (1, 3, 4, 7, 10))
     assert held[0] == 0 and 0 < most[0] <= 10
     budget.take(25)  # nobody else has any
     budget.give(25)
@@ -659,11 +664,7 @@ def test_buffers_are_used_again_by_one_at_a_time_and_kept_for_nobody() -> None:
             broken.extend([size] if buffer != mark or len(buffer) != size else [])
             budget.give_back(buffer)
 
-    threads = [threading.Thread(target=work, args=(size,)) for size in (4, 4, 4, 4, 3)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    at_the_same_time(work, (4, 4, 4, 4, 3))
     assert not broken
     held, first = budget.buffer(4), budget.buffer(4)
     budget.give_back(first)
